@@ -1,0 +1,4 @@
+"""Connections: linear maps with trainable weights."""
+
+from orbit_snn.connections.base import Connection as Connection
+from orbit_snn.connections.dense import Dense as Dense

@@ -1,0 +1,48 @@
+"""The contract of a connection: a linear map with trainable weights."""
+
+import abc
+
+import tensorflow as tf
+
+
+class Connection(tf.Module, metaclass=abc.ABCMeta):
+    """Linear map from F inputs to N currents; the only way in which neurons touch each other.
+
+    Every function takes leading dimensions of any number, so that a whole sequence `[T, B, F]` is
+    one product. A loop that applies the map many times reads `weights()` once and hands it over.
+
+    Attributes:
+      inputs: F.
+      units: N.
+    """
+
+    inputs: int
+    units: int
+
+    @abc.abstractmethod
+    def weights(self) -> tuple[tf.Tensor, ...]:
+        """The weights in effect (masks and constraints applied), as the functions below take it."""
+
+    @abc.abstractmethod
+    def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
+        """Currents `[..., N]` of inputs `[..., F]`."""
+
+    @abc.abstractmethod
+    def transpose(
+        self, dcurrent: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None
+    ) -> tf.Tensor:
+        """Gradient to the inputs, `[..., F]`, of a gradient to the currents, `[..., N]`."""
+
+    @abc.abstractmethod
+    def weight_gradient(self, x: tf.Tensor, dcurrent: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Gradients to `parameters`, summed over all leading dimensions.
+
+        Args:
+          x: what the connection received, `[..., F]`.
+          dcurrent: gradient to the currents that came of it, `[..., N]`.
+        """
+
+    @property
+    @abc.abstractmethod
+    def parameters(self) -> tuple[tf.Variable, ...]:
+        """Trainable variables, in the order of `weight_gradient`."""

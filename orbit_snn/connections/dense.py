@@ -1,0 +1,138 @@
+"""All-to-all connection."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from orbit_snn.connections.base import Connection
+
+
+def initial_weights(
+    initializer: Any, shape: tuple[int, ...], gain: float, seed: int, dtype: tf.DType
+) -> tf.Tensor:
+    """Weights drawn by name, from `seed` alone.
+
+    Args:
+      initializer: `normal_fan_in` (N(0, 1) / sqrt(fan in), the choice of Bellec et al. 2020), any
+        name that tf_keras knows (`glorot_uniform`, `he_normal`, `orthogonal`, `zeros`, ...), or a
+        function `(shape, dtype) -> tensor`.
+      shape: of the weights, inputs first.
+      gain: the weights are multiplied by it.
+      seed: of the draw.
+      dtype: of the weights.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    if callable(initializer):
+        return gain * tf.cast(initializer(shape, dtype), dtype)
+    if initializer == "normal_fan_in":
+        draw = tf_keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal", seed=seed)
+        return gain * draw(shape, dtype)
+    try:
+        config = {"seed": seed} if initializer not in ("zeros", "ones", "identity") else {}
+        draw = tf_keras.initializers.get({"class_name": initializer, "config": config})
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"initializer is {initializer!r}; expected normal_fan_in or a name that "
+            "tf_keras.initializers knows, such as glorot_uniform, he_normal, orthogonal or zeros."
+        ) from error
+    return gain * draw(shape, dtype)
+
+
+class Dense(Connection):
+    """`I = x W + b`, with `W` of shape `[F, N]`.
+
+    Args:
+      inputs: F.
+      units: N.
+      bias: add a trained bias, at first 0.
+      autapses: allow a neuron's connection to itself; recurrent connections say False.
+      initializer: see `initial_weights`.
+      gain: factor on the initial weights.
+      seed: of the initial weights.
+      trainable: whether learning rules may change it.
+      dtype: of the weights.
+      name: of the module.
+
+    Raises:
+      ValueError: for sizes below 1, or `autapses=False` where inputs and units differ.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        bias: bool = False,
+        autapses: bool = True,
+        initializer: Any = "normal_fan_in",
+        gain: float = 1.0,
+        seed: int = 0,
+        trainable: bool = True,
+        dtype: tf.DType = tf.float32,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        if inputs < 1 or units < 1:
+            raise ValueError(f"Dense got {inputs} inputs and {units} units; both must be 1 or more.")
+        if not autapses and inputs != units:
+            raise ValueError(
+                f"autapses=False is for a population onto itself; got {inputs} inputs onto "
+                f"{units} units."
+            )
+        self.inputs = int(inputs)
+        self.units = int(units)
+        self._mask = None if autapses else 1.0 - np.eye(units, dtype=tf.as_dtype(dtype).name)
+        values = initial_weights(initializer, (inputs, units), gain, seed, dtype)
+        with self.name_scope:
+            self.kernel = tf.Variable(self._masked(values), trainable=trainable, name="kernel")
+            self.bias = tf.Variable(tf.zeros([units], dtype), trainable, name="bias") if bias else None
+
+    def _masked(self, values: tf.Tensor) -> tf.Tensor:
+        return values if self._mask is None else values * self._mask
+
+    def weights(self) -> tuple[tf.Tensor, ...]:
+        """The kernel `[F, N]`, without autapses where they are forbidden, and the bias `[N]`."""
+        kernel = self._masked(tf.convert_to_tensor(self.kernel))
+        return (kernel,) if self.bias is None else (kernel, tf.convert_to_tensor(self.bias))
+
+    def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
+        """`x W + b`, `[..., N]`."""
+        kernel, *bias = self.weights() if weights is None else weights
+        current = _product(x, kernel)
+        return current + bias[0] if bias else current
+
+    def transpose(
+        self, dcurrent: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None
+    ) -> tf.Tensor:
+        """`dcurrent W^T`, `[..., F]`."""
+        kernel = (self.weights() if weights is None else weights)[0]
+        return _product(dcurrent, kernel, transpose_b=True)
+
+    def weight_gradient(self, x: tf.Tensor, dcurrent: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """One product for the kernel, `[F, N]`, and one sum for the bias, `[N]`."""
+        if not self.kernel.trainable:
+            return ()
+        x, dcurrent = _rows(x), _rows(dcurrent)
+        kernel = self._masked(tf.matmul(x, dcurrent, transpose_a=True))
+        return (kernel,) if self.bias is None else (kernel, tf.reduce_sum(dcurrent, axis=0))
+
+    @property
+    def parameters(self) -> tuple[tf.Variable, ...]:
+        """The kernel and the bias."""
+        if not self.kernel.trainable:
+            return ()
+        return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
+
+
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    """`[..., F]` to `[rows, F]`."""
+    return tf.reshape(x, [-1, x.shape[-1]])
+
+
+def _product(x: tf.Tensor, kernel: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
+    """`x` times a matrix as one product, whatever the number of leading dimensions of `x`."""
+    current = tf.matmul(_rows(x), kernel, transpose_b=transpose_b)
+    return tf.reshape(current, [*x.shape[:-1], current.shape[-1]])

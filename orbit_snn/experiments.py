@@ -1,0 +1,324 @@
+"""Typed experiment configs, their registry, and how one becomes a run."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from official.core import config_definitions, exp_factory
+from official.modeling import optimization
+from official.modeling.hyperparams import Config
+
+from orbit_snn import learning
+from orbit_snn.configuration import (
+    ConfigError,
+    apply,
+    choice,
+    lock,
+    nearest,
+    parse_override,
+    ranged,
+    read_yaml,
+    to_yaml,
+    validate,
+)
+from orbit_snn.data import DataError
+from orbit_snn.derived_config import build, config_class, one_of, snake_case
+from orbit_snn.learning import LearningRule
+from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
+from orbit_snn.training.optimizers import per_batch_schedule
+from orbit_snn.training.options import TrainingOptions
+from orbit_snn.training.runner import Run
+from orbit_snn.training.task import Task, element_spec
+from orbit_snn.training.trainer import TrainingError
+
+RULES: dict[str, type[LearningRule]] = {
+    snake_case(rule.__name__): rule
+    for rule in vars(learning).values()
+    if isinstance(rule, type) and issubclass(rule, LearningRule) and rule is not LearningRule
+}
+LearningConfig = one_of("LearningConfig", RULES.values(), "bptt")
+
+register = exp_factory.register_config_factory
+
+
+def adam(learning_rate: float, decay_steps: int = 0) -> optimization.OptimizationConfig:
+    """Adam with a constant learning rate, or a cosine from it to 0 over `decay_steps`."""
+    rate = {"initial_learning_rate": learning_rate, "decay_steps": decay_steps}
+    schedule = (
+        {"type": "cosine", "cosine": rate}
+        if decay_steps
+        else {"type": "constant", "constant": {"learning_rate": learning_rate}}
+    )
+    return optimization.OptimizationConfig(
+        {"optimizer": {"type": "adam"}, "learning_rate": schedule}
+    )
+
+
+TrainerConfig = config_class(
+    TrainingOptions,
+    extra={
+        "optimizer_config": (
+            optimization.OptimizationConfig,
+            dataclasses.field(default_factory=lambda: adam(1e-3)),
+        )
+    },
+)
+
+
+@dataclasses.dataclass
+class RuntimeConfig(Config):
+    """Where a run runs.
+
+    Attributes:
+      distribution_strategy: `off`, `one_device`, `mirrored` or `tpu`.
+      num_gpus: GPUs to use; -1 for all that are there.
+      logical_cpus: split the CPU into so many devices, to try several replicas without hardware.
+      tpu: address of the TPU, `local` on a TPU VM.
+      enable_xla: compile the steps.
+      dtype: of weights and states.
+    """
+
+    distribution_strategy: str = choice("off", ("off", "one_device", "mirrored", "tpu"))
+    num_gpus: int = ranged(-1, low=-1)
+    logical_cpus: int = ranged(0, low=0, high=64)
+    tpu: str = ""
+    enable_xla: bool = True
+    dtype: str = choice("float32", ("float32", "float64"))
+
+
+@dataclasses.dataclass
+class TaskConfig(Config):
+    """Data, network and objective of a task.
+
+    A task's file subclasses it, adds its fields, and says in `build` what they mean.
+    """
+
+    name: str = ""
+
+    def build(self, seed: int, dtype: tf.DType) -> Task:
+        """The task, made in the scope of the strategy that trains it."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class RegularizerConfig(Config):
+    """What is added to a task's loss.
+
+    Attributes:
+      rate_strength: of `1/2 sum_j (f_j - f*)^2` over the neurons' rates in spikes per step.
+      rate_target_hz: f*, in Hz.
+      rate_reduction: `sample` takes each example's own rates, `batch` their mean over the batch.
+      l2: strength of `1/2 sum w^2` over all trainable weights.
+    """
+
+    rate_strength: float = ranged(0.0, low=0.0)
+    rate_target_hz: float = ranged(10.0, low=0.0)
+    rate_reduction: str = choice("sample", ("sample", "batch"))
+    l2: float = ranged(0.0, low=0.0)
+
+    def add_to(self, objective: Any, dt_ms: float) -> Any:
+        """The objective with these regularisers."""
+        objective = dataclasses.replace(objective, l2=self.l2)
+        if not self.rate_strength:
+            return objective
+        return objective.with_rate_penalty(
+            self.rate_strength, self.rate_target_hz, dt_ms, self.rate_reduction
+        )
+
+
+@dataclasses.dataclass
+class ExperimentConfig(config_definitions.ExperimentConfig):
+    """One run, completely: two runs of equal configs give equal numbers.
+
+    Attributes:
+      seed: the one seed of the run.
+      task: data, network, objective.
+      learning: the learning rule; `learning.type=tbptt` switches it.
+      trainer: how long, how often, which optimizer.
+      runtime: where.
+    """
+
+    seed: int = ranged(0, low=0, high=2**31 - 1)
+    task: TaskConfig = dataclasses.field(default_factory=TaskConfig)
+    learning: LearningConfig = dataclasses.field(default_factory=LearningConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig)
+
+
+def names() -> list[str]:
+    """Names of the registered experiments."""
+    return sorted(name for name in exp_factory._REGISTERED_CONFIGS if isinstance(name, str))
+
+
+def load(
+    experiment: str, config_files: Sequence[str] = (), params_override: str = "", tpu: str = ""
+) -> ExperimentConfig:
+    """The config of a registered experiment, with files and overrides applied in order.
+
+    Raises:
+      ConfigError: for an unknown experiment or anything wrong in a file or override.
+    """
+    known = names()
+    if experiment not in known:
+        raise ConfigError(
+            f"--experiment is {experiment!r}; expected one of {', '.join(known)}."
+            f"{nearest(experiment, known)}"
+        )
+    config = exp_factory.get_exp_config(experiment)
+    for path in config_files:
+        apply(config, read_yaml(path), source=path)
+    if tpu:
+        runtime = {"distribution_strategy": "tpu", "tpu": tpu}
+        apply(config, {"runtime": runtime}, source="--tpu")
+    if params_override:
+        apply(config, parse_override(params_override), source="--params_override")
+    validate(config)
+    build(TrainingOptions, config.trainer, "trainer")
+    build_rule(config)
+    lock(config)
+    return config
+
+
+def build_rule(config: ExperimentConfig) -> LearningRule:
+    """The learning rule of a config."""
+    chosen = config.learning
+    return build(RULES[chosen.type], chosen.get(), f"learning.{chosen.type}")
+
+
+def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
+    """The strategy of a config; call it before TensorFlow has run anything.
+
+    Raises:
+      ConfigError: for hardware that is not there.
+    """
+    if config.logical_cpus:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        devices = [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus
+        tf.config.set_logical_device_configuration(cpu, devices)
+    kind = config.distribution_strategy
+    if kind == "off":
+        return tf.distribute.get_strategy()
+    if kind == "tpu":
+        return _tpu_strategy(config.tpu)
+    gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
+    if config.num_gpus > len(gpus):
+        raise ConfigError(
+            f"runtime.num_gpus is {config.num_gpus}, this machine has {len(gpus)}; ask for fewer."
+        )
+    gpus = gpus if config.num_gpus < 0 else gpus[: config.num_gpus]
+    devices = gpus or [f"CPU:{i}" for i in range(max(1, config.logical_cpus))]
+    if kind == "one_device":
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def build_run(
+    config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True
+) -> Run:
+    """Makes the run of a config in a directory and, with `create`, writes its `params.yaml` there.
+
+    Raises:
+      ConfigError, DataError, RunDirectoryError, ValueError: each one line that says what to do.
+    """
+    directory = prepare_directory(model_dir, create)
+    text = to_yaml(config)
+    check_same_run(directory / "params.yaml", config)
+    strategy = build_strategy(config.runtime)
+    options = build(TrainingOptions, config.trainer, "trainer")
+    with strategy.scope():
+        task = config.task.build(config.seed, tf.as_dtype(config.runtime.dtype))
+        rule = build_rule(config)
+        optimizer = build_optimizer(config, task, rule)
+    run = Run(
+        task,
+        rule,
+        optimizer,
+        directory,
+        options,
+        config.seed,
+        config.runtime.enable_xla,
+        strategy,
+        configuration=text,
+    )
+    if create:
+        write_text(directory / "params.yaml", text)
+    return run
+
+
+def is_message(error: Exception) -> bool:
+    """Whether an error's text is written for the person at the terminal, without a traceback."""
+    written = (ConfigError, DataError, RunDirectoryError, TrainingError)
+    return isinstance(error, written) or (
+        type(error) is ValueError and _raised_in(error).startswith("orbit_snn")
+    )
+
+
+def _raised_in(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+
+
+def build_optimizer(config: ExperimentConfig, task: Task, rule: LearningRule) -> Any:
+    """The optimizer of a config; its schedule counts batches, whatever the rule does in one."""
+    factory = optimization.OptimizerFactory(config.trainer.optimizer_config)
+    rate = factory.build_learning_rate()
+    steps = element_spec(task.train)["inputs"].shape[0]
+    return factory.build_optimizer(per_batch_schedule(rate, len(rule.windows(steps))))
+
+
+_MAY_CHANGE = ("trainer", "runtime")
+
+
+def check_same_run(path: Any, config: ExperimentConfig) -> None:
+    """Refuses a directory that holds the run of another experiment, rule, seed or task.
+
+    How long and where a run goes on may change: `trainer` and `runtime`.
+
+    Raises:
+      RunDirectoryError: naming the first key that differs and both values.
+    """
+    if not path.exists():
+        return
+    try:
+        before = read_yaml(str(path))
+    except ConfigError as error:
+        raise RunDirectoryError(f"{error}; move {path} away, or choose another --model_dir.") from error
+    now = parse_override(to_yaml(config))
+    differing = _first_difference(before, now)
+    if differing:
+        key, old, new = differing
+        raise RunDirectoryError(
+            f"{path.parent} holds another run: its {key} is {old!r}, now it is {new!r}; choose "
+            "another --model_dir, or the configuration in its params.yaml."
+        )
+
+
+def _first_difference(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted({*before, *now}):
+            if not key and name in _MAY_CHANGE:
+                continue
+            where = f"{key}.{name}" if key else name
+            found = _first_difference(before.get(name), now.get(name), where)
+            if found:
+                return found
+        return None
+    return None if before == now else (key, before, now)
+
+
+def _tpu_strategy(address: str) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address or "local")
+        if address not in ("", "local"):
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"no TPU answers at {address or 'local'!r}; run on a TPU VM with --tpu=local, or give "
+            "its address."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)

@@ -1,0 +1,106 @@
+"""Units without spikes: a leaky integrator, and the same behind a tanh."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from orbit_snn.decay import decay
+from orbit_snn.neurons.base import Neuron, Parameter, zeros
+from orbit_snn.neurons.spiking import input_gain_factor
+from orbit_snn.types import PerNeuron
+
+
+class LeakyState(NamedTuple):
+    """State of a population of leaky units: `v`, `[B, N]`."""
+
+    v: tf.Tensor
+
+
+class LeakyIntegrator(Neuron):
+    """Leaky integrator, the usual readout: `v(t) = kappa v(t-1) + gain I(t)`, output `v`.
+
+    Args:
+      units: number of outputs, K.
+      tau_mem_ms: time constant, one number or K of them.
+      input_gain: `one`, or `one_minus_decay`: the current is scaled by `1 - kappa`.
+      train_tau: train one time constant a unit.
+      dt_ms: length of a step.
+      dtype: of state and currents.
+      name: of the module.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        tau_mem_ms: PerNeuron = 20.0,
+        input_gain: str = "one",
+        train_tau: bool = False,
+        dt_ms: float = 1.0,
+        dtype: tf.DType = tf.float32,
+        name: str | None = None,
+    ):
+        super().__init__(units, dt_ms, dtype, name)
+        input_gain_factor(input_gain, 0.0)
+        self.input_gain = input_gain
+        with self.name_scope:
+            self.tau_mem_ms = Parameter(tau_mem_ms, units, dtype, "tau_mem_ms", train_tau)
+
+    def initial_state(self, batch_size: int) -> LeakyState:
+        """Zero."""
+        return zeros(LeakyState, self, batch_size)
+
+    def step(self, state: LeakyState, current: tf.Tensor) -> LeakyState:
+        """One step of the equation above; shapes as in `Neuron.step`."""
+        return LeakyState(leak(self, state.v, current))
+
+    def output(self, state: LeakyState) -> tf.Tensor:
+        """The integrated input."""
+        return state.v
+
+
+class LeakyTanh(Neuron):
+    """Rate unit: `v(t) = alpha v(t-1) + gain I(t)`, output `tanh(v)`.
+
+    Args:
+      units: number of units, N.
+      tau_mem_ms: time constant, one number or N of them.
+      input_gain: `one`, or `one_minus_decay`: the current is scaled by `1 - alpha`.
+      train_tau: train one time constant a unit.
+      dt_ms: length of a step.
+      dtype: of state and currents.
+      name: of the module.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        tau_mem_ms: PerNeuron = 20.0,
+        input_gain: str = "one_minus_decay",
+        train_tau: bool = False,
+        dt_ms: float = 1.0,
+        dtype: tf.DType = tf.float32,
+        name: str | None = None,
+    ):
+        super().__init__(units, dt_ms, dtype, name)
+        input_gain_factor(input_gain, 0.0)
+        self.input_gain = input_gain
+        with self.name_scope:
+            self.tau_mem_ms = Parameter(tau_mem_ms, units, dtype, "tau_mem_ms", train_tau)
+
+    def initial_state(self, batch_size: int) -> LeakyState:
+        """Zero."""
+        return zeros(LeakyState, self, batch_size)
+
+    def step(self, state: LeakyState, current: tf.Tensor) -> LeakyState:
+        """One step of the equation above; shapes as in `Neuron.step`."""
+        return LeakyState(leak(self, state.v, current))
+
+    def output(self, state: LeakyState) -> tf.Tensor:
+        """The rate, between -1 and 1."""
+        return tf.tanh(state.v)
+
+
+def leak(neuron: LeakyIntegrator | LeakyTanh, v: tf.Tensor, current: tf.Tensor) -> tf.Tensor:
+    """`alpha v + gain current` with the neuron's own time constant and gain."""
+    alpha = decay(neuron.tau_mem_ms(), neuron.dt_ms)
+    return alpha * v + input_gain_factor(neuron.input_gain, alpha) * current

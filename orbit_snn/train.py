@@ -1,0 +1,67 @@
+"""Trains and evaluates a registered experiment: flags to config to run."""
+
+import importlib
+import os
+import pkgutil
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import app, flags, logging  # noqa: E402
+
+MODES = ("train", "eval", "train_and_eval", "continuous_eval")
+
+_EXPERIMENT = flags.DEFINE_string("experiment", None, "Registered experiment, such as digits.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train_and_eval",
+    MODES,
+    "train: train to trainer.train_steps, from the last checkpoint if there is one; eval: evaluate "
+    "the last checkpoint on the held-out examples; train_and_eval: both; continuous_eval: evaluate "
+    "every checkpoint that another process writes.",
+)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where checkpoints, summaries and results go.")
+_CONFIG_FILE = flags.DEFINE_multi_string(
+    "config_file", [], "YAML file over the experiment's defaults; repeat it, the last one wins."
+)
+_OVERRIDE = flags.DEFINE_string(
+    "params_override", "", "Applied last: `a.b=1,c=[2,3]`, YAML or JSON text, or a YAML file."
+)
+_TPU = flags.DEFINE_string("tpu", "", "Address of a TPU; `local` on a TPU VM.")
+_TIMEOUT = flags.DEFINE_float(
+    "eval_timeout", 3600.0, "continuous_eval: seconds to wait for a new checkpoint.", lower_bound=0
+)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the experiment that the flags name; exits with 1 and one line on an error."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option starts with --")
+    from orbit_snn import experiments, tasks
+
+    logging.set_verbosity(logging.WARNING)
+    for module in pkgutil.iter_modules(tasks.__path__):
+        importlib.import_module(f"orbit_snn.tasks.{module.name}")
+    try:
+        config = experiments.load(_EXPERIMENT.value, _CONFIG_FILE.value, _OVERRIDE.value, _TPU.value)
+        run = experiments.build_run(config, _MODEL_DIR.value, create="train" in _MODE.value)
+        if _MODE.value == "continuous_eval":
+            run.evaluate_continuously(_TIMEOUT.value)
+        elif _MODE.value == "train":
+            run.train()
+        else:
+            run.evaluate() if _MODE.value == "eval" else run.train_and_evaluate()
+    except (ValueError, RuntimeError) as error:
+        if os.environ.get("ORBIT_SNN_TRACEBACK") or not experiments.is_message(error):
+            raise
+        sys.exit(f"orbit_snn: {' '.join(str(error).split())}")
+
+
+def run() -> None:
+    """The console script."""
+    flags.mark_flags_as_required(["experiment", "model_dir"])
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

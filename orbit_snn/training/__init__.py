@@ -1,0 +1,9 @@
+"""Training: trainer, evaluator and the run that puts them under an Orbit controller."""
+
+from orbit_snn.training.checkpoints import RunDirectoryError as RunDirectoryError
+from orbit_snn.training.evaluator import Evaluator as Evaluator
+from orbit_snn.training.options import TrainingOptions as TrainingOptions
+from orbit_snn.training.runner import Run as Run
+from orbit_snn.training.task import Task as Task
+from orbit_snn.training.trainer import Trainer as Trainer
+from orbit_snn.training.trainer import TrainingError as TrainingError

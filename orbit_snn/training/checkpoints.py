@@ -1,0 +1,121 @@
+"""Checkpoints of a run: where they are, whether they fit, and files that are written whole."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from orbit_snn.training.trainer import Trainer
+
+
+class RunDirectoryError(RuntimeError):
+    """The model directory cannot be used as asked; the message says what to do."""
+
+
+def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> pathlib.Path:
+    """The directory of a run, made where it is missing if `create`.
+
+    Raises:
+      RunDirectoryError: where it is missing, or cannot be made or written.
+    """
+    path = pathlib.Path(model_dir).expanduser().absolute()
+    if not create and not path.is_dir():
+        raise RunDirectoryError(
+            f"there is no directory {path} to evaluate; name the --model_dir of a trained run."
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunDirectoryError(
+            f"the model directory {path} cannot be written ({error.strerror}); choose another "
+            "--model_dir."
+        ) from error
+    return path
+
+
+def manager(trainer: Trainer, directory: pathlib.Path, interval: int, keep: int) -> Any:
+    """A checkpoint manager that saves everything a run needs to go on exactly.
+
+    Raises:
+      RunDirectoryError: where checkpoints lie in the directory that its `checkpoint` file does not
+        name, so that a run would silently start afresh among them.
+    """
+    checkpoint = tf.train.Checkpoint(**trainer.checkpoint_items)
+    created = tf.train.CheckpointManager(
+        checkpoint,
+        str(directory),
+        max_to_keep=keep,
+        step_counter=trainer.global_step,
+        checkpoint_interval=interval,
+    )
+    stray = sorted(directory.glob("ckpt-*.index"))
+    if stray and created.latest_checkpoint is None:
+        raise RunDirectoryError(
+            f"{directory} holds {stray[-1].stem} but its file named `checkpoint` is missing or "
+            "empty; restore that file, or choose another --model_dir."
+        )
+    return created
+
+
+def restore(checkpoints: Any, trainer: Trainer) -> str | None:
+    """Restores the newest checkpoint, if there is one, and checks that all of it fits.
+
+    Returns:
+      Its path, or None.
+
+    Raises:
+      RunDirectoryError: where the checkpoint is of another network or optimizer.
+    """
+    path = checkpoints.latest_checkpoint
+    if path is None:
+        return None
+    restore_from(checkpoints.checkpoint, path, trainer)
+    return path
+
+
+def restore_from(checkpoint: tf.train.Checkpoint, path: str, trainer: Trainer) -> None:
+    """Restores one checkpoint; errors as `restore`."""
+    _check_shapes(path, trainer)
+    try:
+        with trainer.strategy.scope():
+            status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+    except (ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunDirectoryError(
+            f"the checkpoint {path} does not fit this configuration ({reason}); use the "
+            "configuration that wrote it, or another --model_dir."
+        ) from error
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _check_shapes(path: str, trainer: Trainer) -> None:
+    """Compares the network's variables with a checkpoint, by their paths."""
+    from orbit_snn.training.summaries import parameter_names  # pictures load matplotlib
+
+    stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    for name, variable in parameter_names(trainer.task.network).items():
+        key = f"network/{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        if key in stored and list(stored[key]) != variable.shape.as_list():
+            raise RunDirectoryError(
+                f"the checkpoint {path} has {name} of shape {list(stored[key])}, this "
+                f"configuration makes it {variable.shape.as_list()}; use the configuration that "
+                "wrote it, or another --model_dir."
+            )

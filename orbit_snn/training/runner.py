@@ -1,0 +1,257 @@
+"""A run: a task, a rule and an optimizer under an Orbit controller, in a directory."""
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+import orbit
+import tensorflow as tf
+
+from orbit_snn.learning import LearningRule
+from orbit_snn.training import checkpoints, summaries
+from orbit_snn.training.checkpoints import RunDirectoryError
+from orbit_snn.training.console import Console, format_metrics, quiet_orbit
+from orbit_snn.training.evaluator import Evaluator
+from orbit_snn.training.options import TrainingOptions
+from orbit_snn.training.task import Task
+from orbit_snn.training.trainer import Trainer
+
+
+class Run:
+    """Trains and evaluates a task in a directory, from where it stopped the last time.
+
+        run = Run(task, BPTT(), tf_keras.optimizers.legacy.Adam(1e-3), "runs/mine")
+        results = run.train_and_evaluate()
+
+    The directory gets checkpoints, TensorBoard summaries below `train/` and `validation/`, the best
+    checkpoint below `best/`, and `results.json` after an evaluation.
+
+    Args:
+      task: what to train on what.
+      rule: that makes gradients.
+      optimizer: of tf_keras, legacy or new.
+      model_dir: directory of the run; made where it is missing.
+      options: how long and how often.
+      seed: of the order of examples and of what is random in them.
+      xla: compile the steps.
+      strategy: default the current one; the network was made in its scope.
+      configuration: text that TensorBoard shows.
+
+    Raises:
+      ValueError: where the parts do not fit together.
+      RunDirectoryError: where the directory cannot be used.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rule: LearningRule,
+        optimizer: Any,
+        model_dir: str | os.PathLike,
+        options: TrainingOptions = TrainingOptions(),
+        seed: int = 0,
+        xla: bool = True,
+        strategy: tf.distribute.Strategy | None = None,
+        configuration: str = "",
+    ):
+        self.directory = checkpoints.prepare_directory(model_dir)
+        self.task = task
+        self.options = options
+        self._seed = seed
+        self._xla = xla
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._configuration = configuration
+        with self._strategy.scope():
+            self.trainer = Trainer(
+                task, rule, optimizer, options.batch_size, seed, options.clip_norm, xla, strategy
+            )
+        self._manager = checkpoints.manager(
+            self.trainer, self.directory, options.checkpoint_interval, options.max_to_keep
+        )
+        self._console = Console(options.train_steps, 0)
+
+    @property
+    def step(self) -> int:
+        """The global step."""
+        return int(self.trainer.global_step.numpy())
+
+    def train(self) -> None:
+        """Trains to the end, with validation on the way; does nothing if it is there already."""
+        restored = checkpoints.restore(self._manager, self.trainer)
+        options = self.options
+        self._console = Console(options.train_steps, self.step)
+        if restored:
+            self._console.line(f"resumed at step {self.step} from {restored}")
+        if self.step >= options.train_steps:
+            self._console.line(f"already complete: step {self.step} of {options.train_steps}")
+            return
+        controller = self._controller(self._validator())
+        with quiet_orbit():
+            while self.step < options.train_steps:
+                passed = self.step // options.validation_interval
+                until = (passed + 1) * options.validation_interval
+                controller.train(min(until, options.train_steps), checkpoint_at_completion=False)
+                if controller.evaluator is not None:
+                    controller.evaluate(controller.evaluator.batches)
+            controller.save_checkpoint()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluates the newest checkpoint on the held-out examples and writes `results.json`.
+
+        Raises:
+          RunDirectoryError: where there is no checkpoint.
+        """
+        path = checkpoints.restore(self._manager, self.trainer)
+        if path is None:
+            raise RunDirectoryError(
+                f"there is no checkpoint to evaluate in {self.directory}; train first "
+                "(--mode=train or train_and_eval), or name the --model_dir of a trained run."
+            )
+        return self._evaluate(path)
+
+    def train_and_evaluate(self) -> dict[str, Any]:
+        """`train`, then `evaluate`."""
+        self.train()
+        return self.evaluate()
+
+    def evaluate_continuously(self, timeout: float) -> dict[str, Any] | None:
+        """Evaluates every checkpoint that appears, until the last step or `timeout` seconds pass.
+
+        Returns:
+          The last results, None where no checkpoint appeared.
+        """
+        results = None
+        waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
+        for path in waiting:
+            checkpoints.restore_from(self._manager.checkpoint, path, self.trainer)
+            results = self._evaluate(path)
+            if self.step >= self.options.train_steps:
+                break
+        return results
+
+    def _evaluate(self, path: str) -> dict[str, Any]:
+        examples = self.task.test or self.task.validation
+        if examples is None:
+            raise ValueError("the task has neither test nor validation examples to evaluate.")
+        evaluator = self._evaluator(examples)
+        batches = tf.constant(evaluator.batches)
+        scalars = {
+            name: value for name, value in evaluator.evaluate(batches).items() if np.ndim(value) == 0
+        }
+        count = scalars.pop("examples")
+        results = {
+            "experiment": self.task.name,
+            "rule": type(self.trainer.rule).__name__.lower(),
+            "seed": self._seed,
+            "step": self.step,
+            "metrics": {name: float(value) for name, value in scalars.items()},
+            "examples": count,
+            "steps_per_second": self._console.steps_per_second,
+            "first_loop_seconds": self._console.first_loop_seconds,
+            "checkpoint": path,
+            "versions": versions(),
+        }
+        checkpoints.write_json(self.directory / "results.json", results)
+        self._write_test_summaries(scalars)
+        self._console.line(
+            f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"
+        )
+        return results
+
+    def _write_test_summaries(self, scalars: dict[str, Any]) -> None:
+        writer = tf.summary.create_file_writer(str(self.directory / "test"))
+        with writer.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, step=self.step)
+        writer.flush()
+
+    def _evaluator(self, examples: Any) -> Evaluator:
+        size = self.options.eval_batch_size or self.options.batch_size
+        with self._strategy.scope():
+            return Evaluator(self.task, examples, size, self._seed, self._xla, self._strategy)
+
+    def _validator(self) -> Evaluator | None:
+        return None if self.task.validation is None else self._evaluator(self.task.validation)
+
+    def _controller(self, validator: Evaluator | None) -> orbit.Controller:
+        """Orbit's controller, with our line a loop, summaries by rank, pictures, best checkpoint."""
+        step = self.trainer.global_step
+        train, validation = (
+            orbit.utils.SummaryManager(str(self.directory / part), tf.summary.scalar, step)
+            for part in ("train", "validation")
+        )
+        if self._configuration:
+            writer = train.summary_writer()
+            summaries.write_text("configuration", self._configuration, writer, self.step)
+        with quiet_orbit():
+            return orbit.Controller(
+                global_step=step,
+                trainer=self.trainer,
+                evaluator=validator,
+                strategy=self._strategy,
+                steps_per_loop=self.options.steps_per_loop,
+                checkpoint_manager=self._manager,
+                summary_interval=self.options.steps_per_loop,
+                summary_dir=str(self.directory / "train"),
+                summary_manager=train,
+                eval_summary_dir=str(self.directory / "validation"),
+                eval_summary_manager=validation,
+                train_actions=[self._train_action(train)],
+                eval_actions=[] if validator is None else self._eval_actions(validation),
+            )
+
+    def _train_action(self, manager: Any) -> Any:
+        def show(output: dict[str, Any]) -> None:
+            self._console.loop(self.step, output)
+            summaries.write_histograms(output, manager.summary_writer(), self.step)
+
+        return show
+
+    def _eval_actions(self, manager: Any) -> list[Any]:
+        pictures = summaries.ActivityPictures(
+            self.task, self.task.validation, self.options.pictures, self._seed
+        )
+
+        def show(output: dict[str, Any]) -> None:
+            self._console.line(f"validation at step {self.step} | {format_metrics(output)}")
+            writer = manager.summary_writer()
+            summaries.write_histograms(output, writer, self.step)
+            weights = summaries.weight_histograms(self.task.network)
+            summaries.write_histograms(weights, writer, self.step)
+            pictures.write(writer, self.step)
+
+        return [show, *self._keep_best()]
+
+    def _keep_best(self) -> list[Any]:
+        """The action that saves the checkpoint with the best validation metric."""
+        metric = self.options.best_metric
+        if not metric:
+            return []
+        directory = self.directory / "best"
+        directory.mkdir(exist_ok=True)
+        best = tf.train.CheckpointManager(
+            tf.train.Checkpoint(**self.trainer.checkpoint_items),
+            str(directory),
+            max_to_keep=1,
+            checkpoint_name="best_ckpt",
+        )
+        condition = orbit.actions.NewBestMetric(
+            metric, self.options.higher_is_better, filename=str(directory / "best.json")
+        )
+        save = lambda _: best.save(self.trainer.global_step)  # noqa: E731
+        return [orbit.actions.ConditionalAction(condition, save)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the results."""
+    from importlib import metadata
+
+    packages = ("orbit_snn", "tensorflow", "tf-models-official", "tf_keras", "numpy")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "source checkout"
+    return found

@@ -1,0 +1,95 @@
+"""Aliases and the small tuples that cross files.
+
+Shapes are written `[T, B, N]`: steps, examples of a batch, neurons. `F` counts inputs of a
+connection and `K` outputs of a readout. Everything inside `networks` and `unroll` is time-major;
+batches of a dataset, and what a loss sees, are batch-major `[B, T, ...]`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+Batch = dict[str, tf.Tensor]
+"""Named features of one batch, each `[B, ...]`: `inputs` `[B, T, F]`, targets, `mask`, `weight`."""
+
+State = Any
+"""State of a neuron population: a NamedTuple (or a tuple of them) of tensors `[B, N]`."""
+
+
+PerNeuron = float | Sequence[float]
+"""A quantity of a population: one number for all neurons, or one each, `[N]`."""
+
+
+class CellTrajectory(NamedTuple):
+    """What the forward pass of one cell leaves for a learning rule, time-major.
+
+    Attributes:
+      inputs: what the feedforward connection received, `[T, B, F]`.
+      initial: the state before the first step, of `[B, N]`.
+      history: states before every step and after the last one, of `[T + 1, B, N]`; `None` when the
+        pass kept only every C-th of them (`checkpoint_every=C`).
+      currents: total input current of every step, `[T, B, N]`; `None` like `history`.
+      checkpoints: states before every C-th step, of `[ceil(T / C), B, N]`, or `None`.
+      outputs: what the population gave at every step, `[T, B, N]`.
+      previous_outputs: the same one step earlier, `[T, B, N]`: what the recurrent connection
+        received.
+      final: the state after the last step, of `[B, N]`.
+    """
+
+    inputs: tf.Tensor
+    initial: State
+    history: State | None
+    currents: tf.Tensor | None
+    checkpoints: State | None
+    outputs: tf.Tensor
+    previous_outputs: tf.Tensor
+    final: State
+
+
+class NetworkState(NamedTuple):
+    """State of a network: one entry a cell, one a readout. It goes in and comes out."""
+
+    cells: tuple[State, ...]
+    readouts: dict[str, State]
+
+
+class Trajectory(NamedTuple):
+    """Forward pass of a network: one `CellTrajectory` a cell and one a readout."""
+
+    cells: tuple[CellTrajectory, ...]
+    readouts: dict[str, CellTrajectory]
+
+    @property
+    def final(self) -> NetworkState:
+        """The state after the last step, to be handed to the next call."""
+        return NetworkState(
+            tuple(cell.final for cell in self.cells),
+            {name: readout.final for name, readout in self.readouts.items()},
+        )
+
+
+class Outputs(NamedTuple):
+    """What a loss may look at, batch-major.
+
+    Attributes:
+      readouts: output of every readout by name, `[B, T, K]`.
+      rates: mean output per step of every cell's neurons over the real steps of each example,
+        `[B, N]` (spikes per step for a spiking population).
+    """
+
+    readouts: dict[str, tf.Tensor]
+    rates: tuple[tf.Tensor, ...]
+
+
+class Score(NamedTuple):
+    """What an objective gives for one batch.
+
+    Attributes:
+      loss: `[]`, what is minimised: this replica's share of the mean over the global batch.
+      sums: for every metric a pair (total, count) of `[]`; the metric is total / count once the
+        pairs of all batches and replicas have been added up.
+    """
+
+    loss: tf.Tensor
+    sums: dict[str, tuple[tf.Tensor, tf.Tensor]]

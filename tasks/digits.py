@@ -1,0 +1,110 @@
+"""Digits: images classified from their rows, which arrive one after the other.
+
+The default data are scikit-learn's 1797 handwritten digits of 8 x 8 pixels; any TFDS data set of
+images with labels can stand in their place (`task.dataset=mnist`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from orbit_snn import experiments
+from orbit_snn.configuration import choice, ranged
+from orbit_snn.data import DataError, check_examples, from_arrays, load_tfds
+from orbit_snn.losses import MODES, classification
+from orbit_snn.models import ModelConfig, build_network
+from orbit_snn.tasks import digits_dataset
+from orbit_snn.training import Task
+
+ENCODINGS = ("current", "poisson")
+
+
+@dataclasses.dataclass
+class DigitsConfig(experiments.TaskConfig):
+    """Rows of images over time.
+
+    Attributes:
+      dataset: `digits`, or the name of any TFDS data set of images with labels.
+      data_dir: where data sets are prepared; default that of TFDS.
+      image: the feature that holds the image.
+      label: the feature that holds the class.
+      train_split: examples to learn from, in TFDS notation.
+      validation_split: examples to choose by.
+      test_split: held-out examples.
+      steps_per_row: how many steps each row of pixels is presented for.
+      encoding: `current` injects pixel values between 0 and 1; `poisson` draws spikes of that
+        probability, times `max_probability`.
+      max_probability: spike probability per step of the brightest pixel.
+      decision: what of the readout counts, see `losses.decision`.
+      model: the network.
+      regularizer: what is added to the loss.
+    """
+
+    name: str = "digits"
+    dataset: str = "digits"
+    data_dir: str = ""
+    image: str = "image"
+    label: str = "label"
+    train_split: str = "train[:90%]"
+    validation_split: str = "train[90%:]"
+    test_split: str = "test"
+    steps_per_row: int = ranged(4, low=1)
+    encoding: str = choice("current", ENCODINGS)
+    max_probability: float = ranged(0.5, above=0.0, high=1.0)
+    decision: str = choice("mean", MODES)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    regularizer: experiments.RegularizerConfig = dataclasses.field(
+        default_factory=experiments.RegularizerConfig
+    )
+
+    def build(self, seed: int, dtype: tf.DType) -> Task:
+        """See `TaskConfig.build`."""
+        splits = [self._arrays(s) for s in (self.train_split, self.validation_split, self.test_split)]
+        brightest = float(np.max(splits[0]["image"]))
+        labels = np.concatenate([split["label"] for split in splits])
+        classes = int(labels.max()) + 1
+        encode = self._encoder(brightest, dtype)
+        train, validation, test = (from_arrays(split, encode) for split in splits)
+        check_examples(train, targets="label", classes=classes)
+        columns = int(np.prod(splits[0]["image"].shape[2:]))
+        network = build_network(self.model, columns, classes, seed, dtype, "task.model")
+        objective = self.regularizer.add_to(classification(self.decision), self.model.dt_ms)
+        return Task(self.name, network, objective, train, validation, test, classes)
+
+    def _arrays(self, split: str) -> dict[str, np.ndarray]:
+        source: Any = self.dataset
+        if self.dataset == "digits":
+            source = digits_dataset.builder(self.data_dir or None)
+        arrays = load_tfds(source, split, self.data_dir or None, [self.image, self.label])
+        image, label = arrays[self.image], arrays[self.label]
+        if image.ndim < 3:
+            raise DataError(
+                f"feature {self.image!r} of {self.dataset} has shape {image.shape[1:]}; expected an "
+                "image [rows, columns, ...]; choose another with task.image."
+            )
+        return {"image": image, "label": label.astype(np.int32)}
+
+    def _encoder(self, brightest: float, dtype: tf.DType) -> Callable[..., dict[str, tf.Tensor]]:
+        def encode(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+            image = tf.cast(example["image"], dtype) / brightest
+            rows = tf.reshape(image, [image.shape[0], -1])
+            inputs = tf.repeat(rows, self.steps_per_row, axis=0)
+            if self.encoding == "poisson":
+                draw = tf.random.stateless_uniform(inputs.shape, seed, dtype=dtype, alg="philox")
+                inputs = tf.cast(draw < self.max_probability * inputs, dtype)
+            return {"inputs": inputs, "label": example["label"]}
+
+        return encode
+
+
+@experiments.register("digits")
+def digits() -> experiments.ExperimentConfig:
+    """The default experiment: recurrent spiking network, BPTT, a minute on a laptop."""
+    config = experiments.ExperimentConfig(task=DigitsConfig())
+    config.trainer.override({"train_steps": 1500, "optimizer_config": experiments.adam(5e-3, 1500).as_dict()})
+    return config
+
+
