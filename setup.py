@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 LIBRARY = find_packages(include=["orbit_snn", "orbit_snn.*"])
 BESIDE = ["tasks", "tools", "tools.peer_models"]
-CONFIGS = [f"configs.{path.name}" for path in sorted(pathlib.Path("configs").iterdir()) if path.is_dir()]
+CONFIGS = [f"configs.{path.name}" for path in pathlib.Path("configs").iterdir() if path.is_dir()]
 
 setup(
     name="orbit_snn",

@@ -34,7 +34,7 @@ def config_class(
       skip: arguments that the config leaves out.
       extra: more fields, by name, as pairs of type and dataclass field.
     """
-    hints = typing.get_type_hints(built.__init__)
+    hints = _hints(built)
     fields: list[tuple[str, Any, Any]] = []
     for name, argument in inspect.signature(built).parameters.items():
         if name in skip:
@@ -43,7 +43,9 @@ def config_class(
         if dataclasses.is_dataclass(kind):
             nested = config_class(typing.cast(type, kind))
             values = dataclasses.asdict(default)
-            fields.append((name, nested, dataclasses.field(default_factory=_making(nested, values))))
+            fields.append(
+                (name, nested, dataclasses.field(default_factory=_making(nested, values)))
+            )
         else:
             fields.append((name, _config_type(kind), dataclasses.field(default=default)))
     fields += [(name, kind, field) for name, (kind, field) in (extra or {}).items()]
@@ -77,7 +79,7 @@ def build(built: type, config: Config, key: str, **arguments: Any) -> Any:
     Raises:
       ConfigError: where the class refuses a value.
     """
-    hints = typing.get_type_hints(built.__init__)
+    hints = _hints(built)
     accepted = inspect.signature(built).parameters
     try:
         for name in accepted:
@@ -90,6 +92,10 @@ def build(built: type, config: Config, key: str, **arguments: Any) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
+
+
+def _hints(built: type) -> dict[str, Any]:
+    return typing.get_type_hints(vars(built)["__init__"])
 
 
 def _config_type(kind: Any) -> Any:

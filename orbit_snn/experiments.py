@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
 from official.core import config_definitions, exp_factory
@@ -38,8 +38,6 @@ RULES: dict[str, type[LearningRule]] = {
     for rule in vars(learning).values()
     if isinstance(rule, type) and issubclass(rule, LearningRule) and rule is not LearningRule
 }
-LearningConfig = one_of("LearningConfig", RULES.values(), "bptt")
-
 register = exp_factory.register_config_factory
 
 
@@ -56,15 +54,20 @@ def adam(learning_rate: float, decay_steps: int = 0) -> optimization.Optimizatio
     )
 
 
-TrainerConfig = config_class(
-    TrainingOptions,
-    extra={
-        "optimizer_config": (
-            optimization.OptimizationConfig,
-            dataclasses.field(default_factory=lambda: adam(1e-3)),
-        )
-    },
-)
+if TYPE_CHECKING:
+    LearningConfig: TypeAlias = Any
+    TrainerConfig: TypeAlias = Any
+else:
+    LearningConfig = one_of("LearningConfig", RULES.values(), "bptt")
+    TrainerConfig = config_class(
+        TrainingOptions,
+        extra={
+            "optimizer_config": (
+                optimization.OptimizationConfig,
+                dataclasses.field(default_factory=lambda: adam(1e-3)),
+            )
+        },
+    )
 
 
 @dataclasses.dataclass
@@ -214,9 +217,7 @@ def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def build_run(
-    config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True
-) -> Run:
+def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True) -> Run:
     """Makes the run of a config in a directory and, with `create`, writes its `params.yaml` there.
 
     Raises:
@@ -286,7 +287,9 @@ def check_same_run(path: Any, config: ExperimentConfig) -> None:
     try:
         before = read_yaml(str(path))
     except ConfigError as error:
-        raise RunDirectoryError(f"{error}; move {path} away, or choose another --model_dir.") from error
+        raise RunDirectoryError(
+            f"{error}; move {path} away, or choose another --model_dir."
+        ) from error
     now = parse_override(to_yaml(config))
     differing = _first_difference(before, now)
     if differing:

@@ -54,7 +54,8 @@ def decision(logits: tf.Tensor, mode: str = "mean", mask: tf.Tensor | None = Non
 
     Args:
       logits: readout, `[B, T, K]`.
-      mode: `mean`, `max` or `last` over the real steps gives `[B, K]`; `per_step` leaves `[B, T, K]`.
+      mode: `mean`, `max` or `last` over the real steps gives `[B, K]`; `per_step` leaves
+        `[B, T, K]`.
       mask: 1 at real steps, `[B, T]`.
 
     Raises:
@@ -75,8 +76,8 @@ def cross_entropy(
 
     Args:
       logits: readout, `[B, T, K]`.
-      labels: class indices `[B]`, or distributions over classes such as one-hot rows, `[B, K]`; with
-        `per_step` also one each step, `[B, T]` or `[B, T, K]`.
+      labels: class indices `[B]`, or distributions over classes such as one-hot rows, `[B, K]`;
+        with `per_step` also one each step, `[B, T]` or `[B, T, K]`.
       mode: what of the readout counts, see `decision`; `per_step` is the mean over the steps.
       mask: 1 at real steps, `[B, T]`.
     """
@@ -119,7 +120,9 @@ def squared_error(
       ValueError: where the shapes differ; nothing is broadcast.
     """
     if outputs.shape != targets.shape:
-        raise ValueError(f"outputs have shape {outputs.shape}, targets {targets.shape}; they differ.")
+        raise ValueError(
+            f"outputs have shape {outputs.shape}, targets {targets.shape}; they differ."
+        )
     error = tf.reduce_sum(tf.square(outputs - tf.cast(targets, outputs.dtype)), axis=-1)
     return 0.5 * mean_over_steps(error, mask)
 
@@ -136,7 +139,9 @@ def rate_penalty(rates: tf.Tensor, target: float, reduction: str = "sample") -> 
     if reduction == "batch":
         rates = tf.broadcast_to(tf.reduce_mean(rates, axis=0), rates.shape)
     elif reduction != "sample":
-        raise ValueError(f"the rate penalty's reduction is {reduction!r}; expected sample or batch.")
+        raise ValueError(
+            f"the rate penalty's reduction is {reduction!r}; expected sample or batch."
+        )
     return 0.5 * tf.reduce_sum(tf.square(rates - target), axis=-1)
 
 
@@ -182,7 +187,10 @@ class Objective:
             pairs |= {f"loss/{name}": (part, ones) for name, part in parts.items()}
         pairs |= {name: metric(outputs, batch) for name, metric in self.metrics.items()}
         sums = {
-            name: (tf.reduce_sum(value * weight), tf.reduce_sum(tf.cast(count, weight.dtype) * weight))
+            name: (
+                tf.reduce_sum(value * weight),
+                tf.reduce_sum(tf.cast(count, weight.dtype) * weight),
+            )
             for name, (value, count) in pairs.items()
         }
         return Score(tf.reduce_sum(total * weight) / global_batch_size, sums)

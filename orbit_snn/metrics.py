@@ -73,9 +73,9 @@ def rate_summary(rates: Sequence[float], dt_ms: float) -> dict[str, float]:
       `rate_hz`, the mean; `silent`, the fraction of neurons without a spike; `saturated`, the
       fraction that spikes in more than half of the steps.
     """
-    rates = np.asarray(rates)
+    per_step = np.asarray(rates)
     return {
-        "rate_hz": float(rates.mean() * 1000.0 / dt_ms),
-        "silent": float(np.mean(rates == 0)),
-        "saturated": float(np.mean(rates > 0.5)),
+        "rate_hz": float(per_step.mean() * 1000.0 / dt_ms),
+        "silent": float(np.mean(per_step == 0)),
+        "saturated": float(np.mean(per_step > 0.5)),
     }

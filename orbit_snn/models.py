@@ -1,7 +1,7 @@
 """A network from a config: layers of one or two neuron models and a readout."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
 from official.modeling.hyperparams import Config
@@ -22,8 +22,12 @@ NEURONS: dict[str, type[Neuron]] = {
     for model in vars(neurons).values()
     if isinstance(model, type) and issubclass(model, Neuron) and model not in (Neuron, Mixed)
 }
-NeuronConfig = one_of("NeuronConfig", NEURONS.values(), "lif", skip=_GIVEN)
-ReadoutNeuronConfig = config_class(LeakyIntegrator, skip=_GIVEN)
+if TYPE_CHECKING:
+    NeuronConfig: TypeAlias = Any
+    ReadoutNeuronConfig: TypeAlias = Any
+else:
+    NeuronConfig = one_of("NeuronConfig", NEURONS.values(), "lif", skip=_GIVEN)
+    ReadoutNeuronConfig = config_class(LeakyIntegrator, skip=_GIVEN)
 
 
 @dataclasses.dataclass
@@ -65,7 +69,9 @@ class ModelConfig(Config):
 
     units: list[int] = ranged([128], low=1)
     neuron: NeuronConfig = dataclasses.field(default_factory=NeuronConfig)
-    other_neuron: NeuronConfig = dataclasses.field(default_factory=lambda: NeuronConfig(type="alif"))
+    other_neuron: NeuronConfig = dataclasses.field(
+        default_factory=lambda: NeuronConfig(type="alif")
+    )
     other_share: float = ranged(0.0, low=0.0, high=1.0)
     recurrent: bool = True
     bias: bool = False

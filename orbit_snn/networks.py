@@ -38,7 +38,9 @@ class Network(tf.Module):
                 "one of each."
             )
         if checkpoint_every is not None and checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is {checkpoint_every}; expected 1 or more, or None.")
+            raise ValueError(
+                f"checkpoint_every is {checkpoint_every}; expected 1 or more, or None."
+            )
         for below, above in itertools.pairwise(cells):
             _check_fit(below, above)
         for readout in readouts.values():

@@ -43,7 +43,9 @@ def main(argv: list[str]) -> None:
     for module in pkgutil.iter_modules(tasks.__path__):
         importlib.import_module(f"orbit_snn.tasks.{module.name}")
     try:
-        config = experiments.load(_EXPERIMENT.value, _CONFIG_FILE.value, _OVERRIDE.value, _TPU.value)
+        config = experiments.load(
+            _EXPERIMENT.value, _CONFIG_FILE.value, _OVERRIDE.value, _TPU.value
+        )
         run = experiments.build_run(config, _MODEL_DIR.value, create="train" in _MODE.value)
         if _MODE.value == "continuous_eval":
             run.evaluate_continuously(_TIMEOUT.value)

@@ -127,7 +127,7 @@ def reverse(
 
 
 def check_inputs(cell: Cell, xs: tf.Tensor) -> None:
-    """Raises ValueError unless `xs` is `[T, B, F]` with T of at least 1 and F what the cell takes."""
+    """Raises ValueError unless `xs` is `[T, B, F]` with T of 1 or more and the cell's own F."""
     expected = cell.feedforward.inputs
     if xs.shape.rank != 3 or xs.shape[2] != expected:
         raise ValueError(
@@ -218,7 +218,7 @@ def _reverse_scan(
     """
     steps = block.inputs.shape[0]
     recurrent = cell.recurrent if couple else None
-    weights = None if recurrent is None else recurrent.weights()
+    transposed = None if recurrent is None else recurrent.transposed()
     history = _map(lambda leaf: _array(leaf, steps + 1).unstack(leaf), block.history)
     currents = _array(block.currents, steps).unstack(block.currents)
     direct = _array(doutputs, steps).unstack(doutputs)
@@ -226,7 +226,7 @@ def _reverse_scan(
     def body(t: tf.Tensor, carry: _Carry, dcurrents: tf.TensorArray) -> tuple:
         doutput = direct.read(t)
         if recurrent is not None:
-            doutput += recurrent.transpose(carry.current, weights)
+            doutput += recurrent.transpose(carry.current, transposed)
         after = _map(lambda array: array.read(t + 1), history)
         before = _map(lambda array: array.read(t), history)
         adjoint, own = _output_adjoint(cell, after, doutput)

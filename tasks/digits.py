@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import choice, ranged
-from orbit_snn.data import DataError, check_examples, from_arrays, load_tfds
+from orbit_snn.data import DataError, check_examples, from_arrays
 from orbit_snn.losses import MODES, classification
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.tasks import digits_dataset
+from orbit_snn.tfds_source import load_tfds
 from orbit_snn.training import Task
 
 ENCODINGS = ("current", "poisson")
@@ -38,6 +39,8 @@ class DigitsConfig(experiments.TaskConfig):
       encoding: `current` injects pixel values between 0 and 1; `poisson` draws spikes of that
         probability, times `max_probability`.
       max_probability: spike probability per step of the brightest pixel.
+      shift: training images are moved by up to so many pixels, rows and columns on their own.
+      noise: standard deviation of Gaussian noise on the pixels of training images.
       decision: what of the readout counts, see `losses.decision`.
       model: the network.
       regularizer: what is added to the loss.
@@ -54,6 +57,8 @@ class DigitsConfig(experiments.TaskConfig):
     steps_per_row: int = ranged(4, low=1)
     encoding: str = choice("current", ENCODINGS)
     max_probability: float = ranged(0.5, above=0.0, high=1.0)
+    shift: float = ranged(0.0, low=0.0)
+    noise: float = ranged(0.0, low=0.0)
     decision: str = choice("mean", MODES)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     regularizer: experiments.RegularizerConfig = dataclasses.field(
@@ -62,12 +67,15 @@ class DigitsConfig(experiments.TaskConfig):
 
     def build(self, seed: int, dtype: tf.DType) -> Task:
         """See `TaskConfig.build`."""
-        splits = [self._arrays(s) for s in (self.train_split, self.validation_split, self.test_split)]
+        splits = [
+            self._arrays(s) for s in (self.train_split, self.validation_split, self.test_split)
+        ]
         brightest = float(np.max(splits[0]["image"]))
         labels = np.concatenate([split["label"] for split in splits])
         classes = int(labels.max()) + 1
-        encode = self._encoder(brightest, dtype)
-        train, validation, test = (from_arrays(split, encode) for split in splits)
+        train = from_arrays(splits[0], self._encoder(brightest, dtype, augment=True))
+        encode = self._encoder(brightest, dtype, augment=False)
+        validation, test = (from_arrays(split, encode) for split in splits[1:])
         check_examples(train, targets="label", classes=classes)
         columns = int(np.prod(splits[0]["image"].shape[2:]))
         network = build_network(self.model, columns, classes, seed, dtype, "task.model")
@@ -82,14 +90,18 @@ class DigitsConfig(experiments.TaskConfig):
         image, label = arrays[self.image], arrays[self.label]
         if image.ndim < 3:
             raise DataError(
-                f"feature {self.image!r} of {self.dataset} has shape {image.shape[1:]}; expected an "
-                "image [rows, columns, ...]; choose another with task.image."
+                f"feature {self.image!r} of {self.dataset} has shape {image.shape[1:]}; expected "
+                "an image [rows, columns, ...]; choose another with task.image."
             )
         return {"image": image, "label": label.astype(np.int32)}
 
-    def _encoder(self, brightest: float, dtype: tf.DType) -> Callable[..., dict[str, tf.Tensor]]:
+    def _encoder(
+        self, brightest: float, dtype: tf.DType, augment: bool
+    ) -> Callable[..., dict[str, tf.Tensor]]:
         def encode(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
             image = tf.cast(example["image"], dtype) / brightest
+            if augment:
+                image = self._augment(image, seed)
             rows = tf.reshape(image, [image.shape[0], -1])
             inputs = tf.repeat(rows, self.steps_per_row, axis=0)
             if self.encoding == "poisson":
@@ -99,12 +111,44 @@ class DigitsConfig(experiments.TaskConfig):
 
         return encode
 
+    def _augment(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """The image `[rows, columns, channels]`, moved and blurred by chance."""
+        seeds = (
+            tf.unstack(tf.random.split(seed, 2, alg="philox")) if self.shift or self.noise else []
+        )
+        if self.shift:
+            image = moved(image, self.shift, seeds[0])
+        if self.noise:
+            draw = tf.random.stateless_normal(
+                image.shape, seeds[1], dtype=image.dtype, alg="philox"
+            )
+            image += self.noise * draw
+        return image
+
+
+def moved(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
+    """The image moved by up to `limit` pixels, between pixels by linear interpolation.
+
+    Args:
+      image: `[rows, columns, channels]`; what comes in from outside is 0.
+      limit: largest shift along each axis, drawn uniformly.
+      seed: `[2]`.
+    """
+    shift = tf.random.stateless_uniform([2], seed, -limit, limit, image.dtype, alg="philox")
+    for axis in (0, 1):
+        size = image.shape[axis]
+        source = tf.range(size, dtype=image.dtype)[:, tf.newaxis] + shift[axis]
+        distance = tf.abs(source - tf.range(size, dtype=image.dtype))
+        image = tf.tensordot(tf.nn.relu(1.0 - distance), image, [[1], [axis]])
+        image = tf.transpose(image, [1, 0, 2]) if axis else image
+    return image
+
 
 @experiments.register("digits")
 def digits() -> experiments.ExperimentConfig:
     """The default experiment: recurrent spiking network, BPTT, a minute on a laptop."""
     config = experiments.ExperimentConfig(task=DigitsConfig())
-    config.trainer.override({"train_steps": 1500, "optimizer_config": experiments.adam(5e-3, 1500).as_dict()})
+    config.trainer.override(
+        {"train_steps": 1500, "optimizer_config": experiments.adam(5e-3, 1500).as_dict()}
+    )
     return config
-
-

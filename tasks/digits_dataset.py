@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from orbit_snn.data import prepare_tfds
+from orbit_snn.tfds_source import prepare_tfds
 
 _DESCRIPTION = """
 1797 scanned handwritten digits of 8x8 pixels, with values from 0 (paper) to 16 (ink), as they come
@@ -28,7 +28,7 @@ _CITATION = """
 """
 
 
-class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Images uint8 `[8, 8, 1]` in 0..16 and labels 0..9; splits `train` (1437) and `test` (360).
 
     Not registered with TFDS, whose registry refuses a second import under another module name.

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from orbit_snn.data import DataError, load_tfds
+from orbit_snn.data import DataError
 from orbit_snn.tasks import digits_dataset
+from orbit_snn.tfds_source import load_tfds
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
-if not __package__:  # run as `python tools/plot.py` in a checkout that is not installed
+if __name__ == "__main__":  # before TensorFlow is loaded, and in a checkout without installation
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
 from orbit_snn.training import pictures
@@ -32,8 +33,8 @@ Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 SPLITS = ("train", "validation")
 LEFT_OUT = ("examples",)  # constant, nothing to see
 LAST = ("learning_rate", "gradient_norm", "rate_hz", "silent", "saturated", "steps_per_second")
-COLUMNS, MAX_PICTURES = 4, 12
-WIDTH, PIXEL, MARGIN, CAPTION = 12.4, 0.0075, 0.2, 0.3  # inches
+COLUMNS = 4
+WIDTH, PIXEL, MARGIN, CAPTION = 12.7, 0.0075, 0.2, 0.3  # inches
 
 
 class RunError(Exception):
@@ -99,17 +100,18 @@ def draw(runs: Sequence[Run]) -> Figure:
     tags = sorted({tag for split in found for tag in split} - set(LEFT_OUT), key=_order)
     shown = [(p.tag, run.name, p) for run in runs for p in run.pictures]
     shown.sort(key=lambda entry: entry[0])
-    boxes = _flow([picture for _, _, picture in shown[:MAX_PICTURES]])
+    boxes = _flow([picture for _, _, picture in shown])
     rows = -(-len(tags) // COLUMNS)
-    heights = [2.1 * rows + 0.6 if tags else 0.0, max((y + h for _, y, _, h in boxes), default=0.0)]
+    below = max((y + h + MARGIN for _, y, _, h in boxes), default=0.0)
+    heights = [2.1 * rows + 0.6 if tags else 0.0, below]
     used = [height for height in heights if height]
     figure = Figure((WIDTH, sum(used)), dpi=100, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     parts = np.ravel(np.asarray(figure.subfigures(len(used), 1, height_ratios=used)))
     if tags:
         _draw_curves(parts[0], runs, tags, rows)
-    for (tag, name, picture), (x, y, w, h) in zip(shown, boxes, strict=False):
-        box = (x / WIDTH, 1 - (y + h) / heights[1], w / WIDTH, h / heights[1])
+    for (tag, name, picture), (x, y, w, h) in zip(shown, boxes, strict=True):
+        box = (x / WIDTH, 1 - (y + h) / below, w / WIDTH, h / below)
         title = f"{tag}, step {picture.step}"
         _draw_picture(parts[-1].add_axes(box), picture, f"{name}: {title}" if runs[1:] else title)
     return figure
@@ -121,12 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", help="with train/, validation/")
     parser.add_argument("--out", metavar="FILE.png", help="default RUN_DIR/curves.png, the first's")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     out = pathlib.Path(options.out or pathlib.Path(options.run_dirs[0], "curves.png"))
     try:
         if out.suffix.lower() != ".png":
             raise RunError(f"--out is {out}; expected a name that ends in .png.")
-        figure = draw(_distinct([read(run_dir) for run_dir in options.run_dirs], options.run_dirs))
+        figure = draw(distinct([read(run_dir) for run_dir in options.run_dirs], options.run_dirs))
         pictures.save(figure, out)
     except (RunError, OSError) as error:
         sys.exit(f"plot: {error}")
@@ -173,7 +174,7 @@ def _order(tag: str) -> tuple[int, str]:
     return int("loss" not in tag), tag
 
 
-def _distinct(runs: Sequence[Run], run_dirs: Sequence[str]) -> list[Run]:
+def distinct(runs: Sequence[Run], run_dirs: Sequence[str]) -> list[Run]:
     """Runs that all have different names: paths where names of directories would not do."""
     if len({run.name for run in runs}) == len(runs):
         return list(runs)

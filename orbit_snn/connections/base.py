@@ -9,7 +9,8 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
     """Linear map from F inputs to N currents; the only way in which neurons touch each other.
 
     Every function takes leading dimensions of any number, so that a whole sequence `[T, B, F]` is
-    one product. A loop that applies the map many times reads `weights()` once and hands it over.
+    one product. A loop that applies the map many times calls `weights()`, or `transposed()` for
+    the reverse direction, once before it and hands the result over.
 
     Attributes:
       inputs: F.
@@ -24,12 +25,16 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
         """The weights in effect (masks and constraints applied), as the functions below take it."""
 
     @abc.abstractmethod
+    def transposed(self) -> tuple[tf.Tensor, ...]:
+        """The weights as `transpose` takes them, laid out so that a product with them is fast."""
+
+    @abc.abstractmethod
     def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
         """Currents `[..., N]` of inputs `[..., F]`."""
 
     @abc.abstractmethod
     def transpose(
-        self, dcurrent: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None
+        self, dcurrent: tf.Tensor, transposed: tuple[tf.Tensor, ...] | None = None
     ) -> tf.Tensor:
         """Gradient to the inputs, `[..., F]`, of a gradient to the currents, `[..., N]`."""
 

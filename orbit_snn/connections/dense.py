@@ -76,7 +76,9 @@ class Dense(Connection):
     ):
         super().__init__(name=name)
         if inputs < 1 or units < 1:
-            raise ValueError(f"Dense got {inputs} inputs and {units} units; both must be 1 or more.")
+            raise ValueError(
+                f"Dense got {inputs} inputs and {units} units; both must be 1 or more."
+            )
         if not autapses and inputs != units:
             raise ValueError(
                 f"autapses=False is for a population onto itself; got {inputs} inputs onto "
@@ -88,7 +90,9 @@ class Dense(Connection):
         values = initial_weights(initializer, (inputs, units), gain, seed, dtype)
         with self.name_scope:
             self.kernel = tf.Variable(self._masked(values), trainable=trainable, name="kernel")
-            self.bias = tf.Variable(tf.zeros([units], dtype), trainable, name="bias") if bias else None
+            self.bias = (
+                tf.Variable(tf.zeros([units], dtype), trainable, name="bias") if bias else None
+            )
 
     def _masked(self, values: tf.Tensor) -> tf.Tensor:
         return values if self._mask is None else values * self._mask
@@ -98,6 +102,10 @@ class Dense(Connection):
         kernel = self._masked(tf.convert_to_tensor(self.kernel))
         return (kernel,) if self.bias is None else (kernel, tf.convert_to_tensor(self.bias))
 
+    def transposed(self) -> tuple[tf.Tensor, ...]:
+        """The kernel's transpose, `[N, F]`: in a compiled loop it is made once, not every step."""
+        return (tf.transpose(self.weights()[0]),)
+
     def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
         """`x W + b`, `[..., N]`."""
         kernel, *bias = self.weights() if weights is None else weights
@@ -105,11 +113,10 @@ class Dense(Connection):
         return current + bias[0] if bias else current
 
     def transpose(
-        self, dcurrent: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None
+        self, dcurrent: tf.Tensor, transposed: tuple[tf.Tensor, ...] | None = None
     ) -> tf.Tensor:
         """`dcurrent W^T`, `[..., F]`."""
-        kernel = (self.weights() if weights is None else weights)[0]
-        return _product(dcurrent, kernel, transpose_b=True)
+        return _product(dcurrent, (self.transposed() if transposed is None else transposed)[0])
 
     def weight_gradient(self, x: tf.Tensor, dcurrent: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """One product for the kernel, `[F, N]`, and one sum for the bias, `[N]`."""
@@ -132,7 +139,6 @@ def _rows(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, [-1, x.shape[-1]])
 
 
-def _product(x: tf.Tensor, kernel: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
+def _product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """`x` times a matrix as one product, whatever the number of leading dimensions of `x`."""
-    current = tf.matmul(_rows(x), kernel, transpose_b=transpose_b)
-    return tf.reshape(current, [*x.shape[:-1], current.shape[-1]])
+    return tf.reshape(tf.matmul(_rows(x), kernel), [*x.shape[:-1], kernel.shape[-1]])

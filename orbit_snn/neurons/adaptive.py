@@ -6,7 +6,13 @@ import tensorflow as tf
 
 from orbit_snn.decay import decay
 from orbit_snn.neurons.base import Neuron, Parameter, zeros
-from orbit_snn.neurons.spiking import Reset, allowed, count_down, input_gain_factor, refractory_steps
+from orbit_snn.neurons.spiking import (
+    Reset,
+    allowed,
+    count_down,
+    input_gain_factor,
+    refractory_steps,
+)
 from orbit_snn.surrogate import Surrogate
 from orbit_snn.types import PerNeuron
 

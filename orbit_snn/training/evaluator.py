@@ -75,7 +75,10 @@ class Evaluator(orbit.StandardEvaluator):
         weight = batch["weight"]
         count = tf.reduce_sum(weight)
         totals = {
-            f"rates/{i}": (tf.reduce_sum(rate * tf.cast(weight, rate.dtype)[:, tf.newaxis], 0), count)
+            f"rates/{i}": (
+                tf.reduce_sum(rate * tf.cast(weight, rate.dtype)[:, tf.newaxis], 0),
+                count,
+            )
             for i, rate in enumerate(rates)
         }
         self._sums.add({**result.sums, **totals})

@@ -2,10 +2,6 @@
 
 Pure functions from arrays to figures of matplotlib's object interface: no pyplot, no settings of
 the process, nothing to close, and no TensorFlow.
-
-    figure = activity_figure(inputs, [CellActivity("cell0", spikes, True)], {"out": logits}, 1.0)
-    save(figure, "activity.png")
-    tf.summary.image("images/activity", to_image(figure), step)
 """
 
 import os
@@ -28,20 +24,19 @@ PALETTE = (
 INK, FAINT, PALE = "#333333", "#8A8A8A", "#BBBBBB"
 SMALL, NORMAL, LARGE = 7.5, 8.5, 10.0  # points
 
+_PAPER: dict[str, Any] = {"dpi": 100, "facecolor": "white"}
 _VEIL: dict[str, Any] = {"facecolor": "#DDDDDD", "alpha": 0.6, "linewidth": 0, "zorder": 3}
 _BOLD: dict[str, Any] = {"fontweight": "bold", "color": INK}
+_CENTRE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 _MATRIX: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest"}
 _DASHES: dict[str, Any] = {"linewidth": 1.0, "dashes": (3, 2)}
-_LEGEND: dict[str, Any] = {
-    **{"frameon": False, "fontsize": SMALL, "labelcolor": INK, "loc": "upper left"},
-    **{"bbox_to_anchor": (1.0, 1.06), "handlelength": 1.3, "handletextpad": 0.4},
-    **{"labelspacing": 0.15, "columnspacing": 0.8},
-}
+_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "labelcolor": INK, "loc": 2}
+_DENSE: dict[str, Any] = {"handlelength": 1.3, "columnspacing": 1, "bbox_to_anchor": (1, 1.06)}
 _WIDTH, _LEFT, _RIGHT, _BOTTOM, _GAP = 8.0, 0.62, 0.95, 0.5, 0.36  # inches
 
 
 class CellActivity(NamedTuple):
-    """What one cell gave for one example, `[T, N]`; of a spiking one, what is not 0 is a spike."""
+    """What one cell gave for one example, `[T, N]`; if it is spiking, what is not 0 is a spike."""
 
     name: str
     outputs: np.ndarray
@@ -55,15 +50,6 @@ class _Panel(NamedTuple):
     values: np.ndarray
     draw: Callable[..., None]
     targets: np.ndarray | None = None
-
-
-class _Frame(NamedTuple):
-    """What the panels have in common: steps, those that are real, their length, most rows."""
-
-    steps: int
-    real: int
-    dt_ms: float
-    limit: int
 
 
 def activity_figure(
@@ -93,16 +79,15 @@ def activity_figure(
     real = steps if real_steps is None else real_steps
     if not 0 <= real <= steps:
         raise ValueError(f"real_steps is {real_steps}; expected 0 to {steps}, the steps there are.")
-    frame = _Frame(steps, real, dt_ms, max(max_neurons, 1))
-    sizes = [min(panel.values.shape[1], frame.limit) for panel in panels]
-    rows = [80 if p.draw is _lines else size for p, size in zip(panels, sizes, strict=True)]
+    if max_neurons < 1:
+        raise ValueError(f"max_neurons is {max_neurons}; expected at least 1.")
+    rows = [80 if p.draw is _lines else min(p.values.shape[1], max_neurons) for p in panels]
     figure, axes = _strips(np.clip(np.multiply(rows, 0.017), 0.5, 1.7), title)
     for panel, ax in zip(panels, axes, strict=True):
-        panel.draw(ax, panel, frame)
+        panel.draw(ax, panel, dt_ms, real, max_neurons)
         if real < steps:
             ax.axvspan((real - 0.5) * dt_ms, (steps - 0.5) * dt_ms, **_VEIL)
         ax.set_xlim(-0.5 * dt_ms, (steps - 0.5) * dt_ms)
-        ax.tick_params(labelbottom=ax is axes[-1])
     if real < steps:
         axes[0].set_title("padding", loc="right", fontsize=SMALL, color=FAINT, pad=4)
     axes[-1].set_xlabel("time (ms)", fontsize=NORMAL, color=INK)
@@ -113,20 +98,19 @@ def weights_figure(weights: Mapping[str, np.ndarray]) -> Figure:
     """Heat maps by name: rows give, columns receive; each has its own colour scale about 0.
 
     Args:
-      weights: of any rank. A vector is one row; all axes but the last are rows. What is not finite
-        is black.
+      weights: of any rank; a vector is one row, all axes but the last are rows. NaN is black.
     """
     if not weights:
         raise ValueError("there are no weights to draw.")
     columns = min(len(weights), 3)
     rows = -(-len(weights) // columns)
-    figure = _figure(3.3 * columns, 2.7 * rows, layout="constrained")
+    figure = Figure((3.3 * columns, 2.7 * rows), layout="constrained", **_PAPER)
     for index, (name, values) in enumerate(weights.items()):
         values = np.asarray(values)
         ax = figure.add_subplot(rows, columns, index + 1)
         matrix = values.reshape(-1, values.shape[-1] if values.ndim else 1)
         image = ax.imshow(matrix, **_MATRIX, **_signed(matrix))
-        _colour_bar(figure.colorbar(image, ax=ax, fraction=0.05, pad=0.02))
+        _colour_bar(ax, image, 0.04)
         _dress(ax, name, " × ".join(map(str, values.shape)))
         ax.set_xticks(_ticks(matrix.shape[1]))
         ax.set_yticks(_ticks(matrix.shape[0]) if values.ndim > 1 else [])
@@ -151,20 +135,17 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str] | None = None) -> 
         raise ValueError(f"there are {len(names)} names; expected {size}, one for each class.")
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = float(np.clip(0.36 * size, 2.4, 8.0))
-    figure = _figure(side + 1.3, side + 1.0, layout="constrained")
+    figure = Figure((side + 1.3, side + 1.0), layout="constrained", **_PAPER)
     ax = figure.add_subplot()
     ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     for (row, column), count in np.ndenumerate(counts):
         if count and size <= 20:
             colour = "white" if fractions[row, column] > 0.5 else INK
-            text = ax.text(column, row, f"{count:g}", color=colour, fontsize=SMALL)
-            text.set(ha="center", va="center")
-    total = counts.sum()
-    accuracy = f"{np.trace(counts) / total:.1%} of {total:g} right" if total else "no examples"
-    _dress(ax, accuracy)
+            ax.text(column, row, f"{count:g}", color=colour, **_CENTRE)
+    right = np.trace(counts) / max(counts.sum(), 1)
+    _dress(ax, f"{right:.1%} of {counts.sum():g} right")
     shown = range(0, size, -(-size // 25))
-    turned = 90 if max(map(len, names)) > 3 else 0
-    ax.set_xticks(shown, [names[k] for k in shown], rotation=turned)
+    ax.set_xticks(shown, [names[k] for k in shown], rotation=90 * (max(map(len, names)) > 3))
     ax.set_yticks(shown, [names[k] for k in shown])
     ax.set_xlabel("predicted", fontsize=NORMAL, color=INK)
     ax.set_ylabel("true", fontsize=NORMAL, color=INK)
@@ -184,8 +165,7 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        FigureCanvasAgg(figure)
-        figure.savefig(unfinished, format="png", dpi=dpi)
+        FigureCanvasAgg(figure).print_figure(unfinished, format="png", dpi=dpi)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -217,42 +197,35 @@ def _panels(
     return panels
 
 
-def _raster(ax: Axes, panel: _Panel, frame: _Frame) -> None:
+def _raster(ax: Axes, panel: _Panel, dt_ms: float, real: int, limit: int) -> None:
     """Vertical bars, one row a neuron, and the mean rate over the real steps."""
-    picked = _pick(panel.values.shape[1], frame.limit)
+    spikes = panel.values[:real] != 0
+    rate = spikes.mean() * 1000.0 / dt_ms if spikes.size else 0.0
+    picked = _neuron_axis(ax, panel, limit, f", mean {rate:.3g} Hz")
     steps, rows = np.nonzero(panel.values[:, picked])
     box = ax.get_window_extent()
     half = max(0.45, 1.3 * len(picked) / box.height)  # rows; no bar is below 2.6 pixels
-    width = float(np.clip(0.25 * box.width / frame.steps, 0.6, 1.4))
-    ax.vlines(steps * frame.dt_ms, rows - half, rows + half, color=INK, linewidth=width)
-    spikes = panel.values[: frame.real] != 0
-    rate = spikes.mean() * 1000.0 / frame.dt_ms if spikes.size else 0.0
-    _neuron_axis(ax, panel, picked, f", mean {rate:.3g} Hz")
+    width = float(np.clip(0.25 * box.width / len(panel.values), 0.6, 1.4))
+    ax.vlines(steps * dt_ms, rows - half, rows + half, color=INK, linewidth=width)
 
 
-def _heat(ax: Axes, panel: _Panel, frame: _Frame) -> None:
+def _heat(ax: Axes, panel: _Panel, dt_ms: float, real: int, limit: int) -> None:
     """One row a neuron, with a colour bar in the right margin."""
-    picked = _pick(panel.values.shape[1], frame.limit)
+    picked = _neuron_axis(ax, panel, limit)
     values = panel.values[:, picked].T
-    left, right = -0.5 * frame.dt_ms, (frame.steps - 0.5) * frame.dt_ms
-    extent = (left, right, len(picked) - 0.5, -0.5)
+    extent = (-0.5 * dt_ms, (len(panel.values) - 0.5) * dt_ms, len(picked) - 0.5, -0.5)
     colours = _signed(values) if (values < 0).any() else {"cmap": "cividis"}
     image = ax.imshow(values, extent=extent, **_MATRIX, **colours)
-    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0.0, 0.012, 1.0)))
-    _colour_bar(bar)
-    bar.ax.locator_params(nbins=4)
-    _neuron_axis(ax, panel, picked)
+    _colour_bar(ax, image, 0.012)
 
 
-def _lines(ax: Axes, panel: _Panel, frame: _Frame) -> None:
+def _lines(ax: Axes, panel: _Panel, dt_ms: float, real: int, limit: int) -> None:
     """One line an output, dashed for targets, with the legend in the right margin."""
-    outputs = panel.values.shape[1]
-    picked = _pick(outputs, frame.limit)
+    picked, label = _pick(outputs := panel.values.shape[1], limit, "output")
     named = outputs <= len(PALETTE)
     colours = PALETTE if named else colormaps["viridis"](np.linspace(0, 0.92, len(picked)))
-    times = np.arange(frame.steps) * frame.dt_ms
-    width = 1.3 if named else 0.7
-    handles = []
+    times = np.arange(len(panel.values)) * dt_ms
+    handles, width = [], 1.3 if named else 0.7
     for colour, k in zip(colours, picked, strict=False):
         handles += ax.plot(times, panel.values[:, k], color=colour, lw=width, label=str(k))
         if panel.targets is not None:
@@ -261,43 +234,29 @@ def _lines(ax: Axes, panel: _Panel, frame: _Frame) -> None:
     if panel.targets is not None:
         handles.append(Line2D([], [], color=FAINT, label="target", **_DASHES))
     if handles:
-        ax.legend(handles=handles, ncols=1 + (len(handles) > 7), **_LEGEND)
-    _dress(ax, panel.name, _count(outputs, picked, "output"))
+        ax.legend(handles=handles, ncols=1 + (len(handles) > 7), **_LEGEND, **_DENSE)
+    _dress(ax, panel.name, label)
     ax.spines["bottom"].set_visible(True)
     ax.margins(y=0.08)
     ax.locator_params(axis="y", nbins=5)
 
 
-def _figure(width: float, height: float, layout: Any = None) -> Figure:
-    """An empty figure of so many inches with an Agg canvas."""
-    figure = Figure((width, height), dpi=100, facecolor="white", layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _strips(heights: np.ndarray, title: str) -> tuple[Figure, list[Axes]]:
+def _strips(heights: np.ndarray, title: str) -> tuple[Figure, np.ndarray]:
     """A figure of panels below each other, so many inches high, on one time axis."""
     top = 0.65 if title else 0.35
     total = top + float(heights.sum()) + _GAP * (heights.size - 1) + _BOTTOM
-    figure, left, edge = _figure(_WIDTH, total), _LEFT / _WIDTH, total - top
-    axes: list[Axes] = []
-    for height in heights:
-        box = (left, (edge - height) / total, 1 - left - _RIGHT / _WIDTH, height / total)
-        axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
-        edge -= height + _GAP
+    figure, left, right = Figure((_WIDTH, total), **_PAPER), _LEFT / _WIDTH, 1 - _RIGHT / _WIDTH
+    grid = figure.add_gridspec(heights.size, 1, height_ratios=heights, hspace=_GAP / heights.mean())
+    grid.update(left=left, right=right, top=1 - top / total, bottom=_BOTTOM / total)
     figure.text(left, 1 - 0.12 / total, title, va="top", fontsize=LARGE, **_BOLD)
-    return figure, axes
+    return figure, grid.subplots(sharex=True, squeeze=False)[:, 0]
 
 
-def _pick(count: int, limit: int) -> np.ndarray:
-    """Indices of at most `limit` of `count` things, evenly spread with both ends."""
-    return np.linspace(0, count - 1, min(count, limit)).round().astype(int)
-
-
-def _count(count: int, picked: np.ndarray, word: str) -> str:
-    """Such as `100 of 256 neurons`."""
-    some = f"{len(picked)} of {count}" if len(picked) < count else str(count)
-    return f"{some} {word}{'s' * (count != 1)}"
+def _pick(count: int, limit: int, word: str) -> tuple[np.ndarray, str]:
+    """Indices of at most `limit` of `count` things, evenly spread, and `100 of 256 neurons`."""
+    picked = np.linspace(0, count - 1, min(count, limit)).round().astype(int)
+    some = f"{limit} of {count}" if limit < count else str(count)
+    return picked, f"{some} {word}{'s' * (count != 1)}"
 
 
 def _ticks(size: int) -> list[int]:
@@ -305,14 +264,16 @@ def _ticks(size: int) -> list[int]:
     return sorted({0, (size - 1) // 2 if size > 5 else 0, size - 1})
 
 
-def _neuron_axis(ax: Axes, panel: _Panel, picked: np.ndarray, more: str = "") -> None:
-    """Row 0 on top; ticks give a neuron's own index, whichever were picked."""
+def _neuron_axis(ax: Axes, panel: _Panel, limit: int, more: str = "") -> np.ndarray:
+    """Row 0 on top, ticks with a neuron's own index; returns which neurons are to be drawn."""
     word = "channel" if panel.name == "inputs" else "neuron"
-    _dress(ax, panel.name, _count(panel.values.shape[1], picked, word) + more)
+    picked, label = _pick(panel.values.shape[1], limit, word)
+    _dress(ax, panel.name, label + more)
     rows = _ticks(len(picked))
     ax.set_yticks(rows, [str(picked[row]) for row in rows])
     ax.set_ylim(len(picked) - 0.3, -0.7)
     ax.spines["left"].set_visible(True)
+    return picked
 
 
 def _signed(values: np.ndarray) -> dict[str, Any]:
@@ -321,10 +282,12 @@ def _signed(values: np.ndarray) -> dict[str, Any]:
     return {"cmap": colormaps["RdBu_r"].with_extremes(bad="black"), "vmin": -limit, "vmax": limit}
 
 
-def _colour_bar(bar: Any) -> None:
-    """Makes a colour bar look like the axes."""
+def _colour_bar(ax: Axes, image: Any, width: float) -> None:
+    """A colour bar to the right of the axes, of a width in fractions of theirs."""
+    bar: Any = ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0.0, width, 1.0)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, length=2, color=PALE)
+    bar.ax.locator_params(nbins=4)
 
 
 def _dress(ax: Axes, name: str, detail: str = "") -> None:

@@ -137,7 +137,9 @@ class Run:
         evaluator = self._evaluator(examples)
         batches = tf.constant(evaluator.batches)
         scalars = {
-            name: value for name, value in evaluator.evaluate(batches).items() if np.ndim(value) == 0
+            name: value
+            for name, value in evaluator.evaluate(batches).items()
+            if np.ndim(value) == 0
         }
         count = scalars.pop("examples")
         results = {
@@ -175,7 +177,7 @@ class Run:
         return None if self.task.validation is None else self._evaluator(self.task.validation)
 
     def _controller(self, validator: Evaluator | None) -> orbit.Controller:
-        """Orbit's controller, with our line a loop, summaries by rank, pictures, best checkpoint."""
+        """Orbit's controller with our line a loop, histograms, pictures and the best checkpoint."""
         step = self.trainer.global_step
         train, validation = (
             orbit.utils.SummaryManager(str(self.directory / part), tf.summary.scalar, step)
@@ -198,7 +200,7 @@ class Run:
                 eval_summary_dir=str(self.directory / "validation"),
                 eval_summary_manager=validation,
                 train_actions=[self._train_action(train)],
-                eval_actions=[] if validator is None else self._eval_actions(validation),
+                eval_actions=self._eval_actions(validation),
             )
 
     def _train_action(self, manager: Any) -> Any:
@@ -209,6 +211,8 @@ class Run:
         return show
 
     def _eval_actions(self, manager: Any) -> list[Any]:
+        if self.task.validation is None:
+            return []
         pictures = summaries.ActivityPictures(
             self.task, self.task.validation, self.options.pictures, self._seed
         )

@@ -76,7 +76,9 @@ class ActivityPictures:
 
     def _figure(self, trajectory: Trajectory, index: int) -> Any:
         cells = [
-            pictures.CellActivity(f"cell {number}", np.asarray(own.outputs)[:, index], cell.neuron.spiking)
+            pictures.CellActivity(
+                f"cell {number}", np.asarray(own.outputs)[:, index], cell.neuron.spiking
+            )
             for number, (cell, own) in enumerate(
                 zip(self._task.network.cells, trajectory.cells, strict=True)
             )

@@ -99,7 +99,7 @@ class Trainer(orbit.StandardTrainer):
     def train_loop_begin(self) -> None:
         """Resets the metrics; makes the data from the global step on, if there are none yet."""
         self._sums.reset()
-        if self.train_dataset is None:
+        if self._train_dataset is None:
             step = int(self.global_step.numpy())
             batches = data.training_dataset(self.task.train, self._batch_size, self._seed, step)
             self.train_dataset = self.strategy.experimental_distribute_dataset(batches)

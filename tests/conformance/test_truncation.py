@@ -1,0 +1,161 @@
+"""TBPTT(K) is autodiff with the state stopped before every multiple of K, and nowhere else."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from orbit_snn.learning import BPTT, TBPTT
+from orbit_snn.learning.base import Update
+from orbit_snn.losses import regression
+from orbit_snn.networks import outputs
+from orbit_snn.types import Batch, NetworkState
+from tests.conformance import zoo
+from tests.conformance.zoo import Problem
+
+STEPS = 10
+CUTS = (1, 3, STEPS, STEPS + 5)
+SOME = ("lif", "alif", "lif-refractory", "leaky-tanh", "mixed", *zoo.HARD)
+CASES = {(row, architecture, 3) for row in zoo.EVERY_NEURON for architecture in ("flat", "deep")}
+CASES |= {(row, name, k) for row in SOME for name in ("recurrent-bias", "deep") for k in CUTS}
+CASES |= {(row, "deep-half", k) for row in SOME for k in (2, 4)}
+
+
+def problem(row: str, architecture: str, **kwargs) -> Problem:
+    return zoo.problem(row, architecture, steps=STEPS, **kwargs)
+
+
+def update(p: Problem, rule: BPTT | TBPTT) -> Update:
+    state = p.network.initial_state(p.size)
+    return rule.update(p.network, p.objective, p.batch, state, p.size)
+
+
+def gradients(p: Problem, rule: BPTT | TBPTT) -> dict[str, np.ndarray]:
+    return zoo.by_name(p, update(p, rule).gradients)
+
+
+@pytest.mark.parametrize(("row", "architecture", "truncation"), sorted(CASES))
+def test_truncated_gradient(row: str, architecture: str, truncation: int) -> None:
+    """The loss of the whole sequence; gradients of autodiff in windows and of the oracle."""
+    p = problem(row, architecture)
+    result = update(p, TBPTT(truncation))
+    got = zoo.by_name(p, result.gradients)
+    loss, tape = zoo.autodiff(p, truncation)
+    want_loss, want = zoo.reference(p, truncation)
+    np.testing.assert_allclose([result.score.loss, loss], want_loss, rtol=1e-12)
+    zoo.assert_equal(got, zoo.by_name(p, tape))
+    zoo.assert_equal(got, want)
+
+
+@pytest.mark.parametrize("architecture", ["flat", "deep"])
+@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
+def test_whole_sequence_is_bptt(row: str, architecture: str) -> None:
+    """K = T and K > T give BPTT, exactly."""
+    p = problem(row, architecture)
+    want = gradients(p, BPTT())
+    for truncation in (STEPS, STEPS + 1):
+        got = gradients(p, TBPTT(truncation))
+        for name, value in want.items():
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("row", ["alif-straight_through", "leaky-tanh", *zoo.HARD])
+def test_cut_changes_the_gradient(row: str) -> None:
+    """A cut takes something away from everything with a memory, and leaves something."""
+    p = problem(row, "deep")
+    full, cut = gradients(p, BPTT()), gradients(p, TBPTT(3))
+    for name, value in full.items():
+        assert np.any(cut[name])
+        if not name.endswith("a.bias"):
+            assert np.abs(value - cut[name]).max() > 1e-6 * np.abs(value).max(), name
+
+
+@pytest.mark.parametrize(("truncation", "every"), [(1, 3), (3, 1), (3, 4), (4, 3), (4, 4), (3, 10)])
+@pytest.mark.parametrize("row", ["lif", *zoo.HARD])
+def test_checkpoints(row: str, truncation: int, every: int) -> None:
+    """Cuts count from the start of the sequence, not of a block of recomputation."""
+    p = problem(row, "deep", checkpoint_every=every)
+    rule = TBPTT(truncation)
+    zoo.assert_equal(gradients(p, rule), gradients(problem(row, "deep"), rule), 1e-13)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+def test_compiled(compiled: bool) -> None:
+    """The graph, with XLA and without; blocks of recomputation that are no multiple of K."""
+    p = problem("mixed-trained", "recurrent-bias", checkpoint_every=4)
+    step = tf.function(lambda: update(p, TBPTT(3)), jit_compile=compiled, autograph=False)
+    want = gradients(problem("mixed-trained", "recurrent-bias"), TBPTT(3))
+    zoo.assert_equal(zoo.by_name(p, step().gradients), want)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 9, 10])
+@pytest.mark.parametrize("truncation", [1, 3, 9, 12])
+def test_windows(steps: int, truncation: int) -> None:
+    """ceil(T / K) windows that cover the sequence, tail and all; one for update_every=sequence."""
+    windows = TBPTT(truncation, update_every="window").windows(steps)
+    assert len(windows) == math.ceil(steps / truncation)
+    covered = [t for window in windows for t in range(window.start, window.stop)]
+    assert covered == list(range(steps))
+    assert all(window.stop - window.start == truncation for window in windows[:-1])
+    assert TBPTT(truncation).windows(steps) == BPTT().windows(steps) == ((0, steps),)
+
+
+def windows_of(p: Problem, rule: TBPTT) -> list[tuple[Batch, NetworkState, Update]]:
+    """Every window's batch, the state before it, and what the rule makes of it."""
+    state, result = p.network.initial_state(p.size), []
+    for start, stop in rule.windows(p.steps):
+        temporal = ("inputs", "mask", *p.objective.temporal)
+        batch = p.batch | {name: p.batch[name][:, start:stop] for name in temporal}
+        done = rule.update(p.network, p.objective, batch, state, p.size)
+        result.append((batch, state, done))
+        state = done.state
+    return result
+
+
+@pytest.mark.parametrize("row", SOME)
+def test_window_updates(row: str) -> None:
+    """Each window is a sequence of its own that starts from the state of the last one."""
+    p = problem(row, "deep", size=7)
+    found = windows_of(p, TBPTT(3, update_every="window"))
+    assert [batch["inputs"].shape[1] for batch, _, _ in found] == [3, 3, 3, 1]
+    for batch, state, done in found:
+        with tf.GradientTape() as tape:
+            trajectory = p.network.unroll(tf.transpose(batch["inputs"], [1, 0, 2]), state)
+            loss = p.objective(outputs(trajectory, batch["mask"]), batch, p.size).loss
+        want = tape.gradient(loss, p.network.parameters)
+        zoo.assert_equal(zoo.by_name(p, done.gradients), zoo.by_name(p, want))
+    tail = zoo.by_name(p, found[-1][2].gradients)
+    assert all(np.any(tail[name]) for name in ("h0.input", "a.input", "b.input", "b.tau"))
+    whole = p.network.unroll(p.xs).final
+    for a, b in zip(tf.nest.flatten(found[-1][2].state), tf.nest.flatten(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("row", SOME)
+def test_windows_add_up(row: str) -> None:
+    """With a loss that is a sum over steps, the windows' gradients add up to the sequence's."""
+    p = problem(row, "deep")
+    full = p.batch | {"mask": tf.ones_like(p.batch["mask"])}
+    p = dataclasses.replace(p, batch=full, objective=regression("a"))
+    found = windows_of(p, TBPTT(3, update_every="window"))
+    shares = [batch["inputs"].shape[1] / STEPS for batch, _, _ in found]
+    parts = [zoo.by_name(p, done.gradients) for _, _, done in found]
+    want = gradients(p, TBPTT(3))
+    total = {
+        name: sum(s * part[name] for s, part in zip(shares, parts, strict=True)) for name in want
+    }
+    zoo.assert_equal(total, want, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"truncation": 0}, "truncation is 0; expected 1 step or more"),
+        ({"update_every": "step"}, "update_every is 'step'; expected sequence or window"),
+    ],
+)
+def test_refuses(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TBPTT(**arguments)

@@ -1,0 +1,190 @@
+"""Command lines as a person gives them, and what they leave on disk."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SECONDS = 300.0
+
+TINY = {
+    "task.model.units": "[16]",
+    "trainer.train_steps": 20,
+    "trainer.steps_per_loop": 5,
+    "trainer.checkpoint_interval": 10,
+    "trainer.validation_interval": 10,
+    "trainer.batch_size": 16,
+    "trainer.pictures": 0,
+    "runtime.enable_xla": "false",
+}
+
+# Lines that TensorFlow's C++ writes to the standard error, whatever TF_CPP_MIN_LOG_LEVEL says.
+_NOISE = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    code: int | None
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.stdout.splitlines()
+
+    @property
+    def complaints(self) -> list[str]:
+        """What is on the standard error besides TensorFlow's own noise."""
+        return [line for line in self.stderr.splitlines() if line and not _NOISE.match(line)]
+
+
+class Started:
+    """A child of the fork server."""
+
+    def __init__(self, server: "ForkServer", request: dict[str, Any]):
+        self._server = server
+        self._request = request
+        self.pid = server.ask(request)
+
+    def wait(self, seconds: float = SECONDS) -> Finished:
+        code = self._server.ask({"wait": self.pid, "seconds": seconds})
+        files = (pathlib.Path(self._request[name]) for name in ("stdout", "stderr"))
+        texts = (file.read_text() if file.is_file() else "" for file in files)
+        return Finished(code, *texts)
+
+
+class ForkServer:
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, str(pathlib.Path(__file__).with_name("fork_server.py"))],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(10)
+
+    def start(self, arguments: list[str], stdout: str = "", **environment: str) -> Started:
+        """Starts the command line; `stdout` may be a terminal."""
+        return Started(self, self._request(environment, stdout) | {"arguments": arguments})
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        """What a function of `jobs` gives in a process of its own."""
+        request = self._request({}) | {"function": function, "arguments": arguments}
+        request["result"] = request["stdout"] + ".json"
+        finished = Started(self, request).wait()
+        assert finished.code == 0, finished
+        return json.loads(pathlib.Path(request["result"]).read_text())
+
+    def _request(self, environment: dict[str, str], stdout: str = "") -> dict[str, Any]:
+        folder = tempfile.mkdtemp(dir=self._folder)
+        return {
+            "stdout": stdout or f"{folder}/stdout",
+            "stderr": f"{folder}/stderr",
+            "environment": environment,
+        }
+
+
+class CommandLine:
+    """`python -m orbit_snn.train` with tiny settings; keyword arguments are flags."""
+
+    def __init__(self, server: ForkServer, data_dir: pathlib.Path):
+        self._server = server
+        self._data_dir = data_dir
+
+    def arguments(
+        self,
+        model_dir: str | os.PathLike,
+        overrides: Mapping[str, Any] | None = None,
+        experiment: str = "digits",
+        mode: str = "train_and_eval",
+        config_file: tuple[str | os.PathLike, ...] = (),
+        **flags: Any,
+    ) -> list[str]:
+        settings = dict(TINY) | dict(overrides or {})
+        if experiment == "digits":
+            settings = {"task.data_dir": self._data_dir} | settings
+        text = ",".join(f"{key}={value}" for key, value in settings.items() if value is not None)
+        given = {"experiment": experiment, "mode": mode, "model_dir": model_dir, **flags}
+        files = [f"--config_file={path}" for path in config_file]
+        named = [f"--{name}={value}" for name, value in given.items()]
+        return [*named, *files, f"--params_override={text}"]
+
+    def start(self, *args: Any, stdout: str = "", **keywords: Any) -> Started:
+        return self._server.start(self.arguments(*args, **keywords), stdout)
+
+    def run(self, *args: Any, **keywords: Any) -> Finished:
+        return self.start(*args, **keywords).wait()
+
+    def succeed(self, *args: Any, **keywords: Any) -> Finished:
+        finished = self.run(*args, **keywords)
+        assert finished.code == 0, finished
+        return finished
+
+    def process(self, *args: Any, **keywords: Any) -> Finished:
+        """The same in a Python of its own, from nothing."""
+        return python("-m", "orbit_snn.train", *self.arguments(*args, **keywords))
+
+
+def python(*arguments: str) -> Finished:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def results(model_dir: pathlib.Path) -> dict[str, Any]:
+    return json.loads((model_dir / "results.json").read_text())
+
+
+def checkpoint_steps(model_dir: pathlib.Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("ckpt-")) for path in model_dir.glob("ckpt-*.index"))
+
+
+def variables(model_dir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every variable of the last checkpoint."""
+    reader = tf.train.load_checkpoint(str(model_dir))
+    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    values.pop("_CHECKPOINTABLE_OBJECT_GRAPH")
+    return values
+
+
+def assert_same_variables(a: pathlib.Path, b: pathlib.Path) -> None:
+    """Bit for bit."""
+    left, right = variables(a), variables(b)
+    assert left.keys() == right.keys()
+    different = [name for name in left if left[name].tobytes() != right[name].tobytes()]
+    assert not different, different
+
+
+def snapshot(path: pathlib.Path) -> dict[str, tuple[str, int]]:
+    """Content and time of change of every file below a directory."""
+    return {
+        str(file.relative_to(path)): (
+            hashlib.sha256(file.read_bytes()).hexdigest(),
+            file.stat().st_mtime_ns,
+        )
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }

@@ -1,0 +1,65 @@
+"""What a test runs in a process of its own, because TensorFlow's devices are fixed once."""
+
+import numpy as np
+import tensorflow as tf
+
+from orbit_snn import experiments
+from orbit_snn.training import Evaluator, Run
+
+RULES = {
+    "bptt": "learning.type=bptt",
+    "tbptt": "learning={type: tbptt, tbptt: {truncation: 12, update_every: window}}",
+}
+
+
+def prepare_digits(data_dir: str) -> bool:
+    from orbit_snn.tasks import digits_dataset
+
+    digits_dataset.builder(data_dir)
+    return True
+
+
+def learning_curves(
+    overrides: dict, rules: list[str], steps: int, batch_sizes: list[int], directory: str
+) -> dict:
+    """Loss of every loop, metrics of evaluations and whether replicas agree, for each rule.
+
+    The first run decides on the devices; those after it find them made.
+    """
+    return {rule: _curve({**overrides, **_rule(rule)}, steps, batch_sizes, directory) for rule in rules}
+
+
+def _rule(name: str) -> dict:
+    tbptt = {"learning.tbptt.truncation": 12, "learning.tbptt.update_every": "window"}
+    return {"learning.type": name, **(tbptt if name == "tbptt" else {})}
+
+
+def _curve(overrides: dict, steps: int, batch_sizes: list[int], directory: str) -> dict:
+    text = ",".join(f"{key}={value}" for key, value in overrides.items())
+    config = experiments.load("digits", params_override=text)
+    run = experiments.build_run(config, f"{directory}/{config.learning.type}")
+    losses = [run.trainer.train(tf.constant(1))["loss"] for _ in range(steps)]
+    return {
+        "replicas": run.trainer.strategy.num_replicas_in_sync,
+        "losses": losses,
+        "differing": differing(run),
+        "weights": float(sum(np.sum(np.abs(p.numpy())) for p in run.task.network.parameters)),
+        "evaluations": {size: _evaluate(run, config, size) for size in batch_sizes},
+    }
+
+
+def differing(run: Run) -> list[str]:
+    """Names of variables that are not bit for bit the same on all replicas."""
+    optimizer = run.trainer.optimizer
+    own = optimizer.variables() if callable(optimizer.variables) else optimizer.variables
+    variables = [*run.task.network.variables, *run.trainer.rule.variables, *own]
+    copies = {v.name: [np.asarray(c) for c in getattr(v, "values", [v])] for v in variables}
+    return [name for name, (first, *rest) in copies.items() if any((c != first).any() for c in rest)]
+
+
+def _evaluate(run: Run, config: experiments.ExperimentConfig, batch_size: int) -> dict:
+    strategy, xla = run.trainer.strategy, config.runtime.enable_xla
+    with strategy.scope():
+        evaluator = Evaluator(run.task, run.task.test, batch_size, config.seed, xla, strategy)
+    found = evaluator.evaluate(tf.constant(evaluator.batches))
+    return {name: np.asarray(value).tolist() for name, value in found.items()}

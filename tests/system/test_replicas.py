@@ -1,0 +1,76 @@
+"""The number of replicas changes nothing: one process for each, since devices are fixed once."""
+
+import numpy as np
+import pytest
+
+from tests.system.harness import TINY
+
+pytestmark = pytest.mark.xdist_group("replicas")
+
+STEPS = 22
+BATCH_SIZES = [1, 3, 4, 10]
+RULES = ["bptt", "tbptt"]
+COMMON = {
+    "runtime.dtype": "float64",
+    "task.steps_per_row": 3,
+    "task.test_split": "test[:37]",
+    "task.regularizer.l2": 1e-4,
+    "task.regularizer.rate_strength": 1e-3,
+    "trainer.clip_norm": 1.0,
+}
+ROWS = {
+    "off": {},
+    "one_device": {"runtime.distribution_strategy": "one_device"},
+    "1 replica": {"runtime.distribution_strategy": "mirrored", "runtime.logical_cpus": 1},
+    "2 replicas": {"runtime.distribution_strategy": "mirrored", "runtime.logical_cpus": 2},
+    "4 replicas": {"runtime.distribution_strategy": "mirrored", "runtime.logical_cpus": 4},
+}
+OTHERS = [name for name in ROWS if name != "off"]
+
+
+@pytest.fixture(scope="module")
+def curves(server, data_dir, tmp_path_factory):
+    """Gives what `jobs.learning_curves` gave for a row, computed once."""
+    known = {}
+
+    def get(row):
+        if row not in known:
+            overrides = {**TINY, **COMMON, "task.data_dir": str(data_dir), **ROWS[row]}
+            known[row] = server.call(
+                "learning_curves",
+                overrides=overrides,
+                rules=RULES,
+                steps=STEPS,
+                batch_sizes=BATCH_SIZES if row in ("off", "2 replicas") else [],
+                directory=str(tmp_path_factory.mktemp("replicas")),
+            )
+        return known[row]
+
+    return get
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("row", OTHERS)
+def test_the_loss_curve_is_the_same(curves, row, rule):
+    one, other = curves("off")[rule], curves(row)[rule]
+    assert other["replicas"] == int(row[0]) if row[0].isdigit() else 1
+    assert len(set(one["losses"])) == STEPS
+    np.testing.assert_allclose(other["losses"], one["losses"], rtol=0, atol=1e-5)
+    assert other["weights"] == pytest.approx(one["weights"], rel=1e-7)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("row", ["2 replicas", "4 replicas"])
+def test_replicas_hold_the_same_bits(curves, row, rule):
+    assert curves(row)[rule]["differing"] == []
+
+
+@pytest.mark.parametrize("row", ["off", "2 replicas"])
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_evaluation_does_not_depend_on_how_examples_are_split(curves, row, batch_size):
+    expected = curves("off")["bptt"]["evaluations"]["4"]
+    found = curves(row)["bptt"]["evaluations"][str(batch_size)]
+    assert found["examples"] == expected["examples"] == 37
+    assert found.keys() == expected.keys() > {"loss", "accuracy"}
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6, err_msg=name)

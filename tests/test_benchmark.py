@@ -1,0 +1,69 @@
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from orbit_snn.tools import benchmark, peers
+
+
+def run(*arguments):
+    command = [sys.executable, benchmark.__file__, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_row_for_every_case(tmp_path):
+    rows_file = tmp_path / "rows.json"
+    done = run(
+        "--sizes=S",
+        "--size_override=4,10,5,8,3",
+        "--cases=bptt,autodiff",
+        "--peers=norse",
+        f"--peer_python={tmp_path}/missing",
+        "--threads=1",
+        "--repeats=1",
+        f"--json={rows_file}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "norse left out" in done.stdout and "fastest" in done.stdout
+    rows = json.loads(rows_file.read_text())
+    assert [(row["case"], row["size"]) for row in rows] == [("bptt", "S"), ("autodiff", "S")]
+    for row in rows:
+        assert tuple(row) == benchmark.KEYS
+        assert row["threads"] == 1 and row["device"] == "cpu"
+        assert min(row["train_ms"], row["infer_ms"], row["cpu_ms"], row["ratio_to_autodiff"]) > 0
+        assert row["peak_mb_over_base"] is not None
+    own, theirs = re.findall(r"(?:bptt|autodiff) (\d\.\d+)", done.stdout)
+    assert float(own) == pytest.approx(float(theirs), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "argument, meant",
+    [("--cases=bpttt", "bptt"), ("--sizes=xl", "XL"), ("--peers=snntorhc", "snntorch")],
+)
+def test_an_unknown_name_gets_one_line(capsys, argument, meant):
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.main([argument])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"Did you mean `{meant}`?" in said
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--threads=0", "--threads=x", "--repeats=0", "--size_override=1,2", "--json=/nowhere/x.json"],
+)
+def test_a_bad_value_gets_one_line(capsys, argument):
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.parse_arguments([argument])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_name_has_a_case():
+    from orbit_snn.tools import benchmark_cases
+
+    names = {*benchmark.CASES, *benchmark.OPTIONAL_CASES} - {benchmark.STARTUP}
+    assert names == set(benchmark_cases.CASES)
+    assert set(peers.SIZES) == {"S", "M", "L", "XL"}
