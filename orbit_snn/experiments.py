@@ -41,17 +41,10 @@ RULES: dict[str, type[LearningRule]] = {
 register = exp_factory.register_config_factory
 
 
-def adam(learning_rate: float, decay_steps: int = 0) -> optimization.OptimizationConfig:
-    """Adam with a constant learning rate, or a cosine from it to 0 over `decay_steps`."""
-    rate = {"initial_learning_rate": learning_rate, "decay_steps": decay_steps}
-    schedule = (
-        {"type": "cosine", "cosine": rate}
-        if decay_steps
-        else {"type": "constant", "constant": {"learning_rate": learning_rate}}
-    )
-    return optimization.OptimizationConfig(
-        {"optimizer": {"type": "adam"}, "learning_rate": schedule}
-    )
+def adam(learning_rate: float) -> optimization.OptimizationConfig:
+    """Adam, with a learning rate that falls to 0 along a cosine over `trainer.train_steps`."""
+    rate = {"type": "cosine", "cosine": {"initial_learning_rate": learning_rate}}
+    return optimization.OptimizationConfig({"optimizer": {"type": "adam"}, "learning_rate": rate})
 
 
 if TYPE_CHECKING:
@@ -177,11 +170,19 @@ def load(
         apply(config, {"runtime": runtime}, source="--tpu")
     if params_override:
         apply(config, parse_override(params_override), source="--params_override")
+    _fill_in_decay(config)
     validate(config)
     build(TrainingOptions, config.trainer, "trainer")
     build_rule(config)
     lock(config)
     return config
+
+
+def _fill_in_decay(config: ExperimentConfig) -> None:
+    """A schedule without `decay_steps` runs over the whole training."""
+    schedule = config.trainer.optimizer_config.learning_rate.get()
+    if getattr(schedule, "decay_steps", 0) is None:
+        schedule.decay_steps = config.trainer.train_steps
 
 
 def build_rule(config: ExperimentConfig) -> LearningRule:
@@ -264,11 +265,23 @@ def _raised_in(error: Exception) -> str:
 
 
 def build_optimizer(config: ExperimentConfig, task: Task, rule: LearningRule) -> Any:
-    """The optimizer of a config; its schedule counts batches, whatever the rule does in one."""
-    factory = optimization.OptimizerFactory(config.trainer.optimizer_config)
-    rate = factory.build_learning_rate()
+    """The optimizer of a config; its schedule counts batches, whatever the rule does in one.
+
+    Raises:
+      ConfigError: where Model Garden cannot make it, or would need hooks that we do not call.
+    """
+    key = "trainer.optimizer_config"
+    chosen = config.trainer.optimizer_config
+    if chosen.ema is not None:
+        raise ConfigError(f"{key}.ema is set; averaged weights are not supported, leave it null.")
     steps = element_spec(task.train)["inputs"].shape[0]
-    return factory.build_optimizer(per_batch_schedule(rate, len(rule.windows(steps))))
+    try:
+        factory = optimization.OptimizerFactory(chosen)
+        rate = per_batch_schedule(factory.build_learning_rate(), len(rule.windows(steps)))
+        return factory.build_optimizer(rate)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {chosen.optimizer.type} cannot be made: {reason}") from error
 
 
 _MAY_CHANGE = ("trainer", "runtime")

@@ -33,15 +33,22 @@ _TIMEOUT = flags.DEFINE_float(
 )
 
 
+def import_tasks() -> None:
+    """Imports every file in tasks/, each of which registers its experiments."""
+    from orbit_snn import tasks
+
+    for module in pkgutil.iter_modules(tasks.__path__):
+        importlib.import_module(f"orbit_snn.tasks.{module.name}")
+
+
 def main(argv: list[str]) -> None:
     """Runs the experiment that the flags name; exits with 1 and one line on an error."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; every option starts with --")
-    from orbit_snn import experiments, tasks
+    from orbit_snn import experiments
 
     logging.set_verbosity(logging.WARNING)
-    for module in pkgutil.iter_modules(tasks.__path__):
-        importlib.import_module(f"orbit_snn.tasks.{module.name}")
+    import_tasks()
     try:
         config = experiments.load(
             _EXPERIMENT.value, _CONFIG_FILE.value, _OVERRIDE.value, _TPU.value
@@ -57,6 +64,9 @@ def main(argv: list[str]) -> None:
         if os.environ.get("ORBIT_SNN_TRACEBACK") or not experiments.is_message(error):
             raise
         sys.exit(f"orbit_snn: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        print("\norbit_snn: stopped; the same command goes on from the last checkpoint.")
+        sys.exit(130)
 
 
 def run() -> None:

@@ -147,8 +147,8 @@ def moved(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
 @experiments.register("digits")
 def digits() -> experiments.ExperimentConfig:
     """The default experiment: recurrent spiking network, BPTT, a minute on a laptop."""
-    config = experiments.ExperimentConfig(task=DigitsConfig())
-    config.trainer.override(
-        {"train_steps": 1500, "optimizer_config": experiments.adam(5e-3, 1500).as_dict()}
-    )
+    config = experiments.ExperimentConfig(task=DigitsConfig(noise=0.2, decision="last"))
+    config.task.model.override({"units": [256], "bias": True, "neuron": {"type": "alif"}})
+    optimizer = experiments.adam(5e-3).as_dict()
+    config.trainer.override({"train_steps": 1500, "optimizer_config": optimizer})
     return config

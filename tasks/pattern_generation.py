@@ -74,9 +74,17 @@ def sum_of_sines(steps: int, seed: int) -> np.ndarray:
 
 @experiments.register("pattern_generation")
 def pattern_generation() -> experiments.ExperimentConfig:
-    """100 LIF neurons, one readout, the constants of the paper; Adam."""
+    """100 LIF neurons, one readout, the constants of the paper; Adam.
+
+    The gradient goes through the reset: without it, it grows without bound over 1000 steps.
+    """
     config = experiments.ExperimentConfig(task=PatternGenerationConfig())
-    neuron = {"tau_mem_ms": 30.0, "threshold": 0.03, "input_gain": "one_minus_decay"}
+    neuron = {
+        "tau_mem_ms": 30.0,
+        "threshold": 0.03,
+        "input_gain": "one_minus_decay",
+        "reset": {"gradient": True},
+    }
     config.task.override(
         {
             "model": {
@@ -96,8 +104,9 @@ def pattern_generation() -> experiments.ExperimentConfig:
             "steps_per_loop": 20,
             "checkpoint_interval": 100,
             "validation_interval": 100,
+            "clip_norm": 1.0,
             "pictures": 1,
-            "optimizer_config": experiments.adam(3e-3, 500).as_dict(),
+            "optimizer_config": experiments.adam(3e-3).as_dict(),
         }
     )
     return config

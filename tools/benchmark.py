@@ -262,7 +262,7 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints, writes; returns the exit code."""
+    """Measures, prints, writes; returns the exit code, 1 where a case of ours has no row."""
     options = parse_arguments(arguments)
     if options.only:
         print(json.dumps(measure(options)), flush=True)
@@ -273,7 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
         print(f"rows: {options.json}")
-    return 0
+    wanted = sum(1 if case == STARTUP else len(options.sizes) for case in options.cases)
+    return 0 if sum(row["case"] in options.cases for row in rows) == wanted else 1
 
 
 if __name__ == "__main__":

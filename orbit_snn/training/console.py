@@ -56,13 +56,14 @@ class Console:
     def loop(self, step: int, metrics: Mapping[str, Any]) -> None:
         """The line of a training loop that ended at `step`."""
         now = time.perf_counter()
-        if self.first_loop_seconds is None:
+        speed = (step - self._last_step) / (now - self._last)
+        self._last, self._last_step = now, step
+        if self._settled is None:
             self.first_loop_seconds = now - self._start
             self._settled = (step, now)
-        speed = (step - self._last_step) / (now - self._last)
+            self.line(f"traced, compiled and ran the first loop in {now - self._start:.1f} s")
         remaining = (self._train_steps - step) / (self.steps_per_second or speed)
         eta = datetime.timedelta(seconds=round(remaining))
-        self._last, self._last_step = now, step
         self.line(
             f"train {step}/{self._train_steps} | {format_metrics(metrics)} | "
             f"{speed:.1f} steps/s | ETA {eta}"

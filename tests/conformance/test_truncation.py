@@ -18,9 +18,10 @@ from tests.conformance.zoo import Problem
 STEPS = 10
 CUTS = (1, 3, STEPS, STEPS + 5)
 SOME = ("lif", "alif", "lif-refractory", "leaky-tanh", "mixed", *zoo.HARD)
-CASES = {(row, architecture, 3) for row in zoo.EVERY_NEURON for architecture in ("flat", "deep")}
-CASES |= {(row, name, k) for row in SOME for name in ("recurrent-bias", "deep") for k in CUTS}
-CASES |= {(row, "deep-half", k) for row in SOME for k in (2, 4)}
+CASES = {(row, "deep", 3) for row in zoo.EVERY_NEURON}
+CASES |= {(row, "recurrent-bias", k) for row in SOME for k in CUTS}
+CASES |= {(row, "deep", k) for row in zoo.HARD for k in CUTS}
+CASES |= {(row, "flat", 4) for row in SOME}
 
 
 def problem(row: str, architecture: str, **kwargs) -> Problem:
@@ -52,13 +53,11 @@ def test_truncated_gradient(row: str, architecture: str, truncation: int) -> Non
 @pytest.mark.parametrize("architecture", ["flat", "deep"])
 @pytest.mark.parametrize("row", zoo.EVERY_NEURON)
 def test_whole_sequence_is_bptt(row: str, architecture: str) -> None:
-    """K = T and K > T give BPTT, exactly."""
-    p = problem(row, architecture)
-    want = gradients(p, BPTT())
-    for truncation in (STEPS, STEPS + 1):
-        got = gradients(p, TBPTT(truncation))
-        for name, value in want.items():
-            np.testing.assert_array_equal(got[name], value, err_msg=name)
+    """K = T gives BPTT, exactly."""
+    p = zoo.problem(row, architecture, steps=6)
+    got, want = gradients(p, TBPTT(6)), gradients(p, BPTT())
+    for name, value in want.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("row", ["alif-straight_through", "leaky-tanh", *zoo.HARD])
@@ -73,7 +72,7 @@ def test_cut_changes_the_gradient(row: str) -> None:
 
 
 @pytest.mark.parametrize(("truncation", "every"), [(1, 3), (3, 1), (3, 4), (4, 3), (4, 4), (3, 10)])
-@pytest.mark.parametrize("row", ["lif", *zoo.HARD])
+@pytest.mark.parametrize("row", ["lif", "mixed-trained"])
 def test_checkpoints(row: str, truncation: int, every: int) -> None:
     """Cuts count from the start of the sequence, not of a block of recomputation."""
     p = problem(row, "deep", checkpoint_every=every)

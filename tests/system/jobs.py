@@ -6,11 +6,6 @@ import tensorflow as tf
 from orbit_snn import experiments
 from orbit_snn.training import Evaluator, Run
 
-RULES = {
-    "bptt": "learning.type=bptt",
-    "tbptt": "learning={type: tbptt, tbptt: {truncation: 12, update_every: window}}",
-}
-
 
 def prepare_digits(data_dir: str) -> bool:
     from orbit_snn.tasks import digits_dataset
@@ -22,11 +17,10 @@ def prepare_digits(data_dir: str) -> bool:
 def learning_curves(
     overrides: dict, rules: list[str], steps: int, batch_sizes: list[int], directory: str
 ) -> dict:
-    """Loss of every loop, metrics of evaluations and whether replicas agree, for each rule.
-
-    The first run decides on the devices; those after it find them made.
-    """
-    return {rule: _curve({**overrides, **_rule(rule)}, steps, batch_sizes, directory) for rule in rules}
+    """Loss of every loop, metrics of evaluations and whether replicas agree, for each rule."""
+    return {
+        rule: _curve({**overrides, **_rule(rule)}, steps, batch_sizes, directory) for rule in rules
+    }
 
 
 def _rule(name: str) -> dict:
@@ -54,7 +48,7 @@ def differing(run: Run) -> list[str]:
     own = optimizer.variables() if callable(optimizer.variables) else optimizer.variables
     variables = [*run.task.network.variables, *run.trainer.rule.variables, *own]
     copies = {v.name: [np.asarray(c) for c in getattr(v, "values", [v])] for v in variables}
-    return [name for name, (first, *rest) in copies.items() if any((c != first).any() for c in rest)]
+    return [n for n, (first, *rest) in copies.items() if any((c != first).any() for c in rest)]
 
 
 def _evaluate(run: Run, config: experiments.ExperimentConfig, batch_size: int) -> dict:

@@ -1,0 +1,220 @@
+"""Trainer, optimizers and regularisers on small runs in this process; data that cannot be used."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from orbit_snn import experiments
+from orbit_snn.data import DataError, check_examples, from_arrays
+from orbit_snn.tasks import digits, pattern_generation  # noqa: F401, they register experiments
+
+STEPS, K = 14, 6
+WINDOWS = math.ceil(STEPS / K)
+RULES = {
+    "bptt": {},
+    "tbptt": {"learning.tbptt.truncation": K},
+    "tbptt, windows": {"learning.tbptt.truncation": K, "learning.tbptt.update_every": "window"},
+}
+UPDATES = {"bptt": 1, "tbptt": 1, "tbptt, windows": WINDOWS}
+TINY = {
+    "task.steps": STEPS,
+    "task.inputs": 10,
+    "task.input_rate_hz": 200.0,
+    "task.model.units": "[16]",
+    "trainer.steps_per_loop": 5,
+    "trainer.checkpoint_interval": 5,
+    "trainer.validation_interval": 5,
+    "trainer.train_steps": 20,
+    "trainer.pictures": 0,
+    "runtime.enable_xla": "false",
+    "runtime.dtype": "float64",
+}
+OPTIMIZER = "trainer.optimizer_config.optimizer"
+RATE = "trainer.optimizer_config.learning_rate"
+WARMUP = "trainer.optimizer_config.warmup"
+
+
+def build(directory, rule="bptt", **overrides):
+    settings = {**TINY, "learning.type": rule.split(",")[0], **RULES[rule], **overrides}
+    text = ",".join(f"{key}={value}" for key, value in settings.items())
+    config = experiments.load("pattern_generation", params_override=text)
+    return experiments.build_run(config, directory / "run")
+
+
+def train(run, steps):
+    return run.trainer.train(tf.constant(steps))
+
+
+def sgd(rate):
+    constant = {f"{RATE}.type": "constant", f"{RATE}.constant.learning_rate": rate}
+    return {f"{OPTIMIZER}.type": "sgd", **constant}
+
+
+def weights(run):
+    return [parameter.numpy() for parameter in run.task.network.parameters]
+
+
+class TestUpdates:
+    @pytest.mark.parametrize("rule", RULES)
+    def test_batches_and_updates_are_counted_apart(self, tmp_path, rule):
+        run = build(tmp_path, rule)
+        for batches in (1, 4):
+            train(run, batches)
+        assert run.step == 5
+        assert int(run.trainer.optimizer.iterations) == 5 * UPDATES[rule]
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_the_schedule_counts_batches(self, tmp_path, rule):
+        """A cosine of 10 batches after a warm-up of 4, whatever a batch holds."""
+        cosine = {f"{RATE}.cosine.initial_learning_rate": 0.01, f"{RATE}.cosine.decay_steps": 10}
+        warmup = {f"{WARMUP}.type": "linear", f"{WARMUP}.linear.warmup_steps": 4}
+        run = build(tmp_path, rule, **{f"{RATE}.type": "cosine", **cosine, **warmup})
+        optimizer = run.trainer.optimizer
+        for batch in range(1, 9):
+            found = train(run, 1)["learning_rate"]
+            at = [0.5 * 0.01 * (1 + math.cos(math.pi * step / 10)) for step in (4, batch)]
+            expected = at[0] * batch / 4 if batch < 4 else at[1]
+            assert found == pytest.approx(expected, rel=1e-5), batch
+        rates = [float(optimizer.learning_rate(tf.constant(i, tf.int64))) for i in range(24)]
+        changes = [i for i in range(1, 24) if rates[i] != rates[i - 1]]
+        batches = range(1, 11)  # of the cosine, after which the rate stays 0
+        assert changes == [b * UPDATES[rule] for b in batches if b * UPDATES[rule] < 24]
+
+    @pytest.mark.parametrize(
+        ("rule", "kind", "dtype"),
+        [
+            ("bptt", "adamw", "float32"),
+            ("bptt", "adamw", "float64"),
+            ("bptt", "adamw_experimental", "float64"),
+            ("tbptt, windows", "adamw", "float32"),
+        ],
+    )
+    def test_weight_decay_leaves_fixed_variables_alone(self, tmp_path, rule, kind, dtype):
+        tau = [10.0 + i / 3 for i in range(16)]
+        decay = {"adamw": "weight_decay_rate", "adamw_experimental": "weight_decay"}[kind]
+        run = build(
+            tmp_path,
+            rule,
+            **{
+                "task.model.neuron.lif.tau_mem_ms": tau,
+                f"{OPTIMIZER}.type": kind,
+                f"{OPTIMIZER}.{kind}.{decay}": 0.5,
+                "runtime.dtype": dtype,
+            },
+        )
+        network = run.task.network
+        fixed = [v for v in network.variables if not v.trainable]
+        assert [v.shape.as_list() for v in fixed] == [[16]]
+        before, trained = [v.numpy().tobytes() for v in fixed], weights(run)
+        train(run, 10)
+        assert [v.numpy().tobytes() for v in fixed] == before
+        np.testing.assert_array_equal(fixed[0].numpy(), np.array(tau, dtype))
+        assert all((a != b).any() for a, b in zip(trained, weights(run), strict=True))
+
+    def test_a_fixed_number_is_no_variable_and_trained_ones_stay_positive(self, tmp_path):
+        assert not [v for v in build(tmp_path / "a").task.network.variables if not v.trainable]
+        trained = {"task.model.neuron.lif.train_tau": "true"}
+        run = build(tmp_path / "b", **trained, **sgd(10.0))
+        tau = run.task.network.cells[0].neuron.tau_mem_ms
+        before = np.asarray(tau())
+        train(run, 5)
+        assert (np.asarray(tau()) != before).any() and (np.asarray(tau()) > 0).all()
+
+    def test_clipping_bounds_the_step(self, tmp_path):
+        run = build(tmp_path, **sgd(1.0), **{"trainer.clip_norm": 1e-3})
+        before = weights(run)
+        norm = train(run, 1)["gradient_norm"]
+        pairs = zip(before, weights(run), strict=True)
+        moved = math.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs))
+        assert norm > 1e-3
+        assert moved == pytest.approx(1e-3, rel=1e-6)
+
+
+class TestRegularisers:
+    @pytest.mark.parametrize("rule", RULES)
+    def test_l2_pulls_the_weights_towards_zero(self, tmp_path, rule):
+        rate, strength = 0.01, 0.3
+        plain = build(tmp_path / "a", rule, **sgd(rate))
+        pulled = build(tmp_path / "b", rule, **sgd(rate), **{"task.regularizer.l2": strength})
+        start = weights(plain)
+        np.testing.assert_equal(weights(pulled), start)
+        train(plain, 1), train(pulled, 1)
+        for w, a, b in zip(start, weights(plain), weights(pulled), strict=True):
+            if UPDATES[rule] == 1:
+                np.testing.assert_allclose(a - b, rate * strength * w, rtol=1e-6, atol=1e-12)
+        sizes = [sum(np.sum(w**2) for w in weights(run)) for run in (plain, pulled)]
+        assert sizes[1] < sizes[0]
+
+    @pytest.mark.parametrize(
+        ("rule", "reduction"), [*((rule, "sample") for rule in RULES), ("bptt", "batch")]
+    )
+    def test_the_rate_penalty_is_part_of_the_loss(self, tmp_path, rule, reduction):
+        penalty = {
+            "task.regularizer.rate_strength": 2.0,
+            "task.regularizer.rate_target_hz": 500.0,
+            "task.regularizer.rate_reduction": reduction,
+        }
+        plain, penalised = build(tmp_path / "a", rule), build(tmp_path / "b", rule, **penalty)
+        start = weights(plain)
+        one, other = train(plain, 1), train(penalised, 1)
+        assert other["loss"] > one["loss"]
+        parts = [value for name, value in other.items() if name.startswith("loss/")]
+        assert other["loss"] == pytest.approx(sum(parts), rel=1e-5)
+        if UPDATES[rule] == 1:
+            rates = other["rates/cell0"]
+            expected = 2.0 * 0.5 * np.sum((rates - 0.5) ** 2)
+            assert other["loss"] - one["loss"] == pytest.approx(expected, rel=1e-4)
+        recurrent = [i for i, w in enumerate(start) if w.shape == (16, 16)]
+        assert recurrent
+        for i in recurrent:
+            assert (weights(plain)[i] != weights(penalised)[i]).any()
+
+
+def images(**change):
+    """What `DigitsConfig._arrays` gives, with changes."""
+    draw = np.random.default_rng(0)
+    good = {"image": draw.random((40, 8, 8, 1)), "label": np.arange(40, dtype=np.int32) % 10}
+    return good | change
+
+
+NAN = np.full((40, 8, 8, 1), np.nan)
+
+
+class TestData:
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            (images(image=NAN), "`image` has NaN or infinity, first in example 0"),
+            (images(image=np.zeros((40, 8, 8, 1))), "zero at every step"),
+            (images(label=np.arange(40, dtype=np.int32) - 1), r"label -1 .*outside \[0, "),
+            (images(label=np.arange(39, dtype=np.int32)), "unequal numbers"),
+        ],
+        ids=["NaN", "silent", "label", "unequal"],
+    )
+    def test_digits_that_cannot_be_used(self, tmp_path, monkeypatch, arrays, message):
+        monkeypatch.setattr(digits.DigitsConfig, "_arrays", lambda self, split: arrays)
+        config = experiments.load("digits")
+        with pytest.raises(DataError, match=message) as caught:
+            experiments.build_run(config, tmp_path)
+        assert experiments.is_message(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_pattern_without_spikes(self, tmp_path):
+        with pytest.raises(DataError, match="zero at every step"):
+            build(tmp_path, **{"task.input_rate_hz": 1e-9})
+
+    def test_a_batch_larger_than_the_data(self, tmp_path):
+        run = build(tmp_path, **{"trainer.batch_size": 2})
+        with pytest.raises(DataError, match="at most 1"):
+            run.train()
+
+    def test_a_sequence_without_steps(self):
+        with pytest.raises(DataError, match="no time steps"):
+            check_examples(from_arrays({"inputs": np.ones((3, 0, 2))}))
+
+    def test_no_examples(self):
+        with pytest.raises(DataError, match="no examples"):
+            from_arrays({"inputs": np.ones((0, 3, 2))})

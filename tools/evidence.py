@@ -1,0 +1,121 @@
+"""Long runs whose numbers the README shows: `make evidence`.
+
+Every study trains a published configuration with several seeds and writes
+`tools/results/<study>.json`: the command that made it, the versions, one row a seed and their mean.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+
+
+def run_config(experiment: str, rule: str, override: str, seed: int) -> dict[str, Any]:
+    """Trains and evaluates `configs/<experiment>/<rule>.yaml` and returns its results."""
+    from orbit_snn import experiments
+    from orbit_snn.train import import_tasks
+
+    import_tasks()
+    file = CONFIGS / experiment / f"{rule}.yaml"
+    override = ",".join(part for part in (override, f"seed={seed}") if part)
+    config = experiments.load(experiment, [str(file)], override)
+    with tempfile.TemporaryDirectory() as directory:
+        return experiments.build_run(config, directory).train_and_evaluate()
+
+
+def gru_digits(override: str, seed: int) -> dict[str, Any]:
+    """A tf_keras GRU of the same number of units on the same data, batches and schedule."""
+    import tensorflow as tf
+    import tf_keras
+
+    from orbit_snn import data, experiments
+    from orbit_snn.train import import_tasks
+
+    import_tasks()
+    file = str(CONFIGS / "digits" / "bptt.yaml")
+    config = experiments.load("digits", [file], ",".join(filter(None, (override, f"seed={seed}"))))
+    task = config.task.build(seed, tf.float32)
+    tf_keras.utils.set_random_seed(seed)
+    sequences = config.task.decision != "last"
+    units, classes = config.task.model.units[-1], task.classes
+    layers = [tf_keras.layers.GRU(units, return_sequences=sequences)]
+    layers += [tf_keras.layers.GlobalAveragePooling1D()] if sequences else []
+    model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(classes)])
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = experiments.build_optimizer(config, task, experiments.build_rule(config))
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    size, steps = config.trainer.batch_size, config.trainer.train_steps
+    pairs = lambda batch: (batch["inputs"], batch["label"])  # noqa: E731
+    train = data.training_dataset(task.train, size, seed).map(pairs)
+    model.fit(train, steps_per_epoch=steps, epochs=1, verbose=0)
+    assert task.test is not None
+    test = data.evaluation_dataset(task.test, size, seed)
+    test = test.map(lambda batch: (*pairs(batch), batch["weight"]))
+    model.compile(optimizer, loss, weighted_metrics=["accuracy"])
+    _, accuracy = model.evaluate(test, verbose=0)
+    return {"seed": seed, "step": steps, "metrics": {"accuracy": accuracy}}
+
+
+STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
+    "digits_bptt": ("accuracy", lambda o, s: run_config("digits", "bptt", o, s)),
+    "digits_tbptt": ("accuracy", lambda o, s: run_config("digits", "tbptt", o, s)),
+    "digits_gru": ("accuracy", gru_digits),
+    "pattern_generation_bptt": (
+        "nmse",
+        lambda o, s: run_config("pattern_generation", "bptt", o, s),
+    ),
+}
+
+
+def study(name: str, seeds: Sequence[int], override: str) -> dict[str, Any]:
+    """Runs a study with every seed and summarises its headline metric."""
+    from orbit_snn.training.runner import versions
+
+    metric, run = STUDIES[name]
+    rows = [run(override, seed) for seed in seeds]
+    values = [row["metrics"][metric] for row in rows]
+    override_flag = f" --params_override={override}" if override else ""
+    seeds_flag = ",".join(map(str, seeds))
+    return {
+        "study": name,
+        "command": f"python -m orbit_snn.tools.evidence --studies={name} --seeds={seeds_flag}"
+        + override_flag,
+        "metric": metric,
+        "mean": statistics.mean(values),
+        "values": values,
+        "rows": [{key: row[key] for key in ("seed", "step", "metrics")} for row in rows],
+        "versions": versions(),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the studies that the flags name and writes one JSON file each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", default=",".join(STUDIES), help="names, comma-separated")
+    parser.add_argument("--seeds", default="1,2,3", help="comma-separated")
+    parser.add_argument("--params_override", default="", help="on top of the configuration")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="where the JSON goes")
+    flags = parser.parse_args(arguments)
+    names = flags.studies.split(",")
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown:
+        sys.exit(f"evidence: no study {unknown[0]!r}; expected some of {', '.join(STUDIES)}.")
+    for name in names:
+        result = study(name, [int(seed) for seed in flags.seeds.split(",")], flags.params_override)
+        flags.out.mkdir(parents=True, exist_ok=True)
+        (flags.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+        print(f"{name}: {result['metric']} {result['mean']:.4f} of {result['values']}")
+
+
+if __name__ == "__main__":
+    main()
