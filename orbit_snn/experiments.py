@@ -106,7 +106,7 @@ class RegularizerConfig(Config):
       rate_strength: of `1/2 sum_j (f_j - f*)^2` over the neurons' rates in spikes per step.
       rate_target_hz: f*, in Hz.
       rate_reduction: `sample` takes each example's own rates, `batch` their mean over the batch.
-      l2: strength of `1/2 sum w^2` over all trainable weights.
+      l2: strength of `1/2 sum w^2` over all trainable weights (not biases, not time constants).
     """
 
     rate_strength: float = ranged(0.0, low=0.0)

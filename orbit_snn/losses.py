@@ -80,12 +80,20 @@ def cross_entropy(
         with `per_step` also one each step, `[B, T]` or `[B, T, K]`.
       mode: what of the readout counts, see `decision`; `per_step` is the mean over the steps.
       mask: 1 at real steps, `[B, T]`.
+
+    Raises:
+      ValueError: for labels that are neither indices nor one value a class.
     """
     logits = decision(logits, mode, mask)
     per_step = mode == "per_step"
     if labels.dtype.is_integer:
         labels = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     labels = tf.cast(labels, logits.dtype)
+    if labels.shape[-1] != logits.shape[-1]:
+        raise ValueError(
+            f"labels have shape {labels.shape} for logits of {logits.shape[-1]} classes; give class "
+            "indices as integers, or one value a class."
+        )
     if per_step and labels.shape.rank == 2:
         labels = tf.broadcast_to(labels[:, tf.newaxis], logits.shape)
     loss = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
@@ -127,7 +135,9 @@ def squared_error(
     return 0.5 * mean_over_steps(error, mask)
 
 
-def rate_penalty(rates: tf.Tensor, target: float, reduction: str = "sample") -> tf.Tensor:
+def rate_penalty(
+    rates: tf.Tensor, target: float, reduction: str = "sample", weight: tf.Tensor | None = None
+) -> tf.Tensor:
     """`1/2 sum_j (f_j - f*)^2` of the firing rates, one number an example, `[B]`.
 
     Args:
@@ -135,9 +145,12 @@ def rate_penalty(rates: tf.Tensor, target: float, reduction: str = "sample") -> 
       target: f*, spikes per step.
       reduction: `sample` takes every example's own rate; `batch` the mean rate over the batch
         (Bellec et al. 2020), which then couples the examples.
+      weight: 0 for padded examples, `[B]`, which the mean over the batch leaves out.
     """
     if reduction == "batch":
-        rates = tf.broadcast_to(tf.reduce_mean(rates, axis=0), rates.shape)
+        weight = tf.ones_like(rates[:, 0]) if weight is None else tf.cast(weight, rates.dtype)
+        mean = tf.linalg.matvec(rates, weight, transpose_a=True) / tf.reduce_sum(weight)
+        rates = tf.broadcast_to(mean, rates.shape)
     elif reduction != "sample":
         raise ValueError(
             f"the rate penalty's reduction is {reduction!r}; expected sample or batch."
@@ -154,7 +167,8 @@ class Objective:
       metrics: by name, each a function of (outputs, batch) that gives (total, count), `[B]` each;
         the metric is the ratio of their sums over the whole data set.
       temporal: features of a batch that have a time axis, `[B, T, ...]`, besides `inputs`, `mask`.
-      l2: strength of `1/2 sum w^2` over all trainable weights.
+      l2: strength of `1/2 sum w^2` over all trainable weights; biases, time constants and
+        thresholds, which are vectors, are left alone.
       couples_examples: whether a loss depends on several examples at once.
     """
 
@@ -202,7 +216,8 @@ class Objective:
         target = target_hz * dt_ms / 1000.0
 
         def penalty(outputs: Outputs, batch: Batch) -> tf.Tensor:
-            penalties = [rate_penalty(rates, target, reduction) for rates in outputs.rates]
+            weight = batch.get("weight")
+            penalties = [rate_penalty(rates, target, reduction, weight) for rates in outputs.rates]
             return strength * tf.add_n(penalties)
 
         return dataclasses.replace(

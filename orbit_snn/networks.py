@@ -37,10 +37,7 @@ class Network(tf.Module):
                 f"a network got {len(cells)} cells and {len(readouts)} readouts; give at least "
                 "one of each."
             )
-        if checkpoint_every is not None and checkpoint_every < 1:
-            raise ValueError(
-                f"checkpoint_every is {checkpoint_every}; expected 1 or more, or None."
-            )
+        unroll.check_interval(checkpoint_every)
         for below, above in itertools.pairwise(cells):
             _check_fit(below, above)
         for readout in readouts.values():

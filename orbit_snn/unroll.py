@@ -67,6 +67,7 @@ def forward(
       ValueError: for inputs of another shape, or no steps.
     """
     check_inputs(cell, xs)
+    check_interval(checkpoint_every)
     state = cell.initial_state(xs.shape[1]) if state is None else state
     if checkpoint_every is None or checkpoint_every >= xs.shape[0]:
         history, currents = _scan(cell, xs, state)
@@ -117,6 +118,7 @@ def reverse(
             trajectory.previous_outputs,
         )
         dcurrents, carry = _reverse_scan(cell, block, doutputs, carry, 0, cut_every, couple)
+        carry = _into_initial(cell, trajectory.initial, carry, couple)
         weights = _weight_gradients(cell, block, dcurrents)
         inputs = cell.feedforward.transpose(dcurrents) if inputs_needed else None
         return Reverse((*weights, *carry.parameters), inputs, carry.state)
@@ -124,6 +126,12 @@ def reverse(
         raise ValueError("this trajectory kept checkpoints; reverse needs its checkpoint_every.")
     work = _BlockReverse(cell, trajectory, doutputs, checkpoint_every, cut_every, couple)
     return work.run(steps, carry, inputs_needed)
+
+
+def check_interval(checkpoint_every: int | None) -> None:
+    """Raises ValueError unless `checkpoint_every` is None or at least 1."""
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}; expected 1 or more, or None.")
 
 
 def check_inputs(cell: Cell, xs: tf.Tensor) -> None:
@@ -246,6 +254,20 @@ def _reverse_scan(
     return dcurrents.stack(), carry
 
 
+def _into_initial(cell: Cell, initial: State, carry: _Carry, couple: bool) -> _Carry:
+    """The carry of the first step taken through the output of the initial state.
+
+    That output is in the recurrent current of the first step: it passes gradient to the initial
+    state and, where it depends on the neuron's own parameters, to those.
+    """
+    if cell.recurrent is None or not couple:
+        return carry
+    doutput = cell.recurrent.transpose(carry.current)
+    adjoint, own = _output_adjoint(cell, initial, doutput)
+    parameters = tuple(a + b for a, b in zip(carry.parameters, own, strict=True))
+    return carry._replace(state=_map(tf.add, carry.state, adjoint), parameters=parameters)
+
+
 def _cut(cell: Cell, state: State, direct: tf.Tensor, adjoint: State, uncut: tf.Tensor) -> State:
     """`adjoint` where `uncut` is 1, else what the state's direct output alone gives.
 
@@ -322,6 +344,7 @@ class _BlockReverse(NamedTuple):
         _, carry, totals, stack = tf.while_loop(
             lambda index, *_: index >= 0, body, (whole - 1, carry, totals, stack)
         )
+        carry = _into_initial(self.cell, self.trajectory.initial, carry, self.couple)
         inputs = None
         if inputs_needed:
             dcurrents = tf.reshape(stack.stack(), [whole * self.every, *shape[1:]])

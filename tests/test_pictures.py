@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from matplotlib import pyplot
 from matplotlib.image import imread
-from orbit_snn.tools import plot
 
+from orbit_snn.tools import plot
 from orbit_snn.training import pictures
 from orbit_snn.training.pictures import CellActivity
 

@@ -132,6 +132,20 @@ class TestUpdates:
         assert moved == pytest.approx(1e-3, rel=1e-6)
 
 
+class TestGoingOn:
+    def test_a_run_that_is_made_longer_goes_on_where_it_stopped(self, tmp_path):
+        for folder, ends in (("whole", (20,)), ("split", (5, 20))):
+            for end in ends:
+                run = build(tmp_path / folder, "tbptt, windows", **{"trainer.train_steps": end})
+                run.train()
+                assert run.step == end
+            if folder == "whole":
+                whole = run
+        np.testing.assert_equal(weights(run), weights(whole))
+        slots = [[np.asarray(v) for v in r.trainer.optimizer.variables()] for r in (whole, run)]
+        np.testing.assert_equal(*slots)
+
+
 class TestRegularisers:
     @pytest.mark.parametrize("rule", RULES)
     def test_l2_pulls_the_weights_towards_zero(self, tmp_path, rule):

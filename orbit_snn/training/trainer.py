@@ -148,12 +148,16 @@ class Trainer(orbit.StandardTrainer):
         """Sums over replicas, penalises, clips and applies; returns the norm before clipping."""
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
-        l2 = self.task.objective.l2
-        if l2:
-            gradients = [g + l2 * p for g, p in zip(gradients, self._parameters, strict=True)]
+        gradients = self._penalised(gradients)
         gradients, norm = optimizers.clip_by_global_norm(gradients, self._clip_norm)
         optimizers.apply(self.optimizer, gradients, self._parameters)
         return norm
+
+    def _penalised(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Gradients plus that of the weight penalty, which is on matrices only."""
+        l2 = self.task.objective.l2
+        pairs = zip(gradients, self._parameters, strict=True)
+        return [g + l2 * p if l2 and p.shape.rank > 1 else g for g, p in pairs]
 
 
 def describe_rates(results: dict[str, Any], task: Task) -> dict[str, Any]:

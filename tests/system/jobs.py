@@ -1,5 +1,8 @@
 """What a test runs in a process of its own, because TensorFlow's devices are fixed once."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,9 +21,11 @@ def learning_curves(
     overrides: dict, rules: list[str], steps: int, batch_sizes: list[int], directory: str
 ) -> dict:
     """Loss of every loop, metrics of evaluations and whether replicas agree, for each rule."""
-    return {
-        rule: _curve({**overrides, **_rule(rule)}, steps, batch_sizes, directory) for rule in rules
-    }
+    curves = {}
+    for rule in rules:
+        curves[rule] = _curve({**overrides, **_rule(rule)}, steps, batch_sizes, directory)
+        batch_sizes = []  # the metrics do not know the rule
+    return curves
 
 
 def _rule(name: str) -> dict:
@@ -38,7 +43,7 @@ def _curve(overrides: dict, steps: int, batch_sizes: list[int], directory: str) 
         "losses": losses,
         "differing": differing(run),
         "weights": float(sum(np.sum(np.abs(p.numpy())) for p in run.task.network.parameters)),
-        "evaluations": {size: _evaluate(run, config, size) for size in batch_sizes},
+        "evaluations": {size: _tried(_evaluate, run, config, size) for size in batch_sizes},
     }
 
 
@@ -49,6 +54,14 @@ def differing(run: Run) -> list[str]:
     variables = [*run.task.network.variables, *run.trainer.rule.variables, *own]
     copies = {v.name: [np.asarray(c) for c in getattr(v, "values", [v])] for v in variables}
     return [n for n, (first, *rest) in copies.items() if any((c != first).any() for c in rest)]
+
+
+def _tried(function: Callable[..., dict], *arguments: Any) -> dict:
+    """What the function gives, or the end of its error: one case must not hide the others."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"}
 
 
 def _evaluate(run: Run, config: experiments.ExperimentConfig, batch_size: int) -> dict:

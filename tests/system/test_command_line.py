@@ -12,6 +12,7 @@ import pytest
 
 from orbit_snn import experiments
 from orbit_snn.configuration import parse_override, read_yaml, to_yaml
+from orbit_snn.tasks import digits  # noqa: F401, it registers the experiment
 from tests.system.harness import TINY, checkpoint_steps, python, results, snapshot, variables
 
 pytestmark = pytest.mark.xdist_group("command line")
@@ -21,7 +22,6 @@ OTHER_LINE = re.compile(r"(validation at step \d+|test at step \d+) \| loss \S+ 
 
 
 def test_params_yaml_is_the_whole_resolved_config(finished, data_dir):
-    importlib_tasks()
     text = ",".join(f"{key}={value}" for key, value in TINY.items() if key != "runtime.enable_xla")
     text = f"task.data_dir={data_dir}," + text.replace("pictures=0", "pictures=1")
     expected = parse_override(to_yaml(experiments.load("digits", params_override=text)))
@@ -34,16 +34,9 @@ def test_params_yaml_is_the_whole_resolved_config(finished, data_dir):
     assert params["learning"]["type"] == "bptt"
 
 
-def importlib_tasks():
-    from orbit_snn.tasks import digits  # noqa: F401
-
-
-def test_params_yaml_is_a_config_file_for_the_same_run(finished, cli, tmp_path):
-    overrides = dict.fromkeys(TINY) | {"task.data_dir": None, "trainer.pictures": 1}
-    cli.succeed(tmp_path / "run", overrides, config_file=(finished.directory / "params.yaml",))
-    copy = (tmp_path / "run" / "params.yaml").read_text()
-    assert copy == (finished.directory / "params.yaml").read_text()
-    assert results(tmp_path / "run")["metrics"] == results(finished.directory)["metrics"]
+def test_params_yaml_is_a_config_file_for_the_same_run(finished):
+    path = finished.directory / "params.yaml"
+    assert to_yaml(experiments.load("digits", [str(path)])) == path.read_text()
 
 
 def test_results_json(finished):
@@ -75,8 +68,8 @@ def test_one_line_a_loop_and_nothing_of_orbit_or_a_progress_bar(finished):
 
 
 def test_first_run_prepares_the_data_without_a_progress_bar(cli, tmp_path):
-    overrides = {"task.data_dir": tmp_path / "data", "trainer.train_steps": 5}
-    done = cli.succeed(tmp_path / "run", overrides, mode="train")
+    done = cli.run(tmp_path, {"task.data_dir": tmp_path / "data"}, mode="eval")
+    assert (tmp_path / "data" / "digits").is_dir() and "no checkpoint" in done.stderr
     assert not re.search(r"[\r\x1b]|%\|", done.stdout + done.stderr), done.stderr
 
 
@@ -153,28 +146,26 @@ def test_continuous_eval_gives_up_after_its_timeout(cli, tmp_path):
     assert len(done.complaints) == 1 and "no checkpoint" in done.complaints[0], done
 
 
-def test_seed_and_rule_are_a_matter_of_an_override(cli, finished, tmp_path):
-    overrides = {"seed": 7, "learning.type": "tbptt", "trainer.train_steps": 5}
-    cli.succeed(tmp_path / "run", overrides)
-    found = results(tmp_path / "run")
-    assert (found["seed"], found["rule"], found["step"]) == (7, "tbptt", 5)
-    params = read_yaml(tmp_path / "run" / "params.yaml")
-    assert (params["seed"], params["learning"]["type"]) == (7, "tbptt")
-    assert params["learning"]["tbptt"] == {"truncation": 10, "update_every": "sequence"}
-    kernel = "network/cells/0/recurrent/kernel/.ATTRIBUTES/VARIABLE_VALUE"
-    assert (variables(tmp_path / "run")[kernel] != variables(finished.directory)[kernel]).any()
-
-
-def test_later_files_win_and_the_override_wins_over_all(cli, tmp_path):
+def test_later_files_win_and_the_override_wins_over_all(cli, finished, tmp_path):
+    """The rule, the seed and the window come from three places."""
     (tmp_path / "mine.yaml").write_text("learning: {tbptt: {truncation: 16}}\nseed: 3\n")
     root = pathlib.Path(__file__).resolve().parents[2]
     files = (root / "configs/digits/tbptt.yaml", tmp_path / "mine.yaml")
-    overrides = {"seed": 4, "trainer.train_steps": 5}
-    cli.succeed(tmp_path / "run", overrides, mode="train", config_file=files)
-    params = read_yaml(tmp_path / "run" / "params.yaml")
+    run = tmp_path / "run"
+    cli.succeed(run, {"seed": 7, "trainer.train_steps": 5}, config_file=files)
+    params, found = read_yaml(run / "params.yaml"), results(run)
     tbptt = {"truncation": 16, "update_every": "sequence"}
     assert params["learning"] == {"type": "tbptt", "tbptt": tbptt}
-    assert params["seed"] == 4
+    assert params["seed"] == found["seed"] == 7
+    assert (found["rule"], found["step"]) == ("tbptt", 5)
+    kernel = "network/cells/0/recurrent/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    assert (variables(run)[kernel] != variables(finished.directory)[kernel]).any()
+
+
+def test_the_rule_is_a_matter_of_an_override():
+    for rule in ("bptt", "tbptt"):
+        config = experiments.load("digits", params_override=f"learning.type={rule}")
+        assert type(experiments.build_rule(config)).__name__.lower() == rule
 
 
 def test_a_finished_run_started_again_is_evaluated_once(cli, finished, tmp_path):

@@ -70,7 +70,8 @@ def test_replicas_hold_the_same_bits(curves, row, rule):
 def test_evaluation_does_not_depend_on_how_examples_are_split(curves, row, batch_size):
     expected = curves("off")["bptt"]["evaluations"]["4"]
     found = curves(row)["bptt"]["evaluations"][str(batch_size)]
+    assert "error" not in found, found
     assert found["examples"] == expected["examples"] == 37
     assert found.keys() == expected.keys() > {"loss", "accuracy"}
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=1e-6, err_msg=name)

@@ -53,12 +53,3 @@ def test_killed_and_started_again_gives_the_same_bits(cli, tmp_path, rule, kills
     assert one["metrics"] == other["metrics"]
     assert one["step"] == other["step"] == STEPS
     assert checkpoint_steps(broken)[-1] == checkpoint_steps(whole)[-1] == STEPS
-
-
-def test_a_run_that_is_made_longer_goes_on_where_it_stopped(cli, tmp_path):
-    """Stopping at the end of a short run is no different from being killed there."""
-    whole, split = tmp_path / "whole", tmp_path / "split"
-    cli.succeed(whole, {"trainer.train_steps": 30}, mode="train")
-    cli.succeed(split, {"trainer.train_steps": 15}, mode="train")
-    cli.succeed(split, {"trainer.train_steps": 30}, mode="train")
-    assert_same_variables(whole, split)
