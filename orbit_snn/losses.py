@@ -91,8 +91,8 @@ def cross_entropy(
     labels = tf.cast(labels, logits.dtype)
     if labels.shape[-1] != logits.shape[-1]:
         raise ValueError(
-            f"labels have shape {labels.shape} for logits of {logits.shape[-1]} classes; give class "
-            "indices as integers, or one value a class."
+            f"labels have shape {labels.shape} for logits of {logits.shape[-1]} classes; give "
+            "class indices as integers, or one value a class."
         )
     if per_step and labels.shape.rank == 2:
         labels = tf.broadcast_to(labels[:, tf.newaxis], logits.shape)

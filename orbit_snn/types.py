@@ -33,7 +33,7 @@ class CellTrajectory(NamedTuple):
       checkpoints: states before every C-th step, of `[ceil(T / C), B, N]`, or `None`.
       outputs: what the population gave at every step, `[T, B, N]`.
       previous_outputs: the same one step earlier, `[T, B, N]`: what the recurrent connection
-        received.
+        received; `None` like `history`.
       final: the state after the last step, of `[B, N]`.
     """
 
@@ -43,7 +43,7 @@ class CellTrajectory(NamedTuple):
     currents: tf.Tensor | None
     checkpoints: State | None
     outputs: tf.Tensor
-    previous_outputs: tf.Tensor
+    previous_outputs: tf.Tensor | None
     final: State
 
 

@@ -198,7 +198,6 @@ def _forward_in_blocks(cell: Cell, xs: tf.Tensor, state: State, every: int) -> C
         state = _map(lambda leaf: leaf[-1], history)
         last = cell.neuron.output(_map(lambda leaf: leaf[1:], history))
         spikes = tf.concat([spikes, last], axis=0)
-    first = cell.neuron.output(initial)[tf.newaxis]
     return CellTrajectory(
         inputs=xs,
         initial=initial,
@@ -206,7 +205,7 @@ def _forward_in_blocks(cell: Cell, xs: tf.Tensor, state: State, every: int) -> C
         currents=None,
         checkpoints=kept,
         outputs=spikes,
-        previous_outputs=tf.concat([first, spikes[:-1]], axis=0),
+        previous_outputs=None,
         final=state,
     )
 
@@ -363,7 +362,7 @@ class _BlockReverse(NamedTuple):
         state = _map(lambda leaf: leaf[index], self.trajectory.checkpoints)
         xs = _steps(self.trajectory.inputs, start, length)
         history, currents = _scan(self.cell, xs, state)
-        previous = _steps(self.trajectory.previous_outputs, start, length)
+        previous = self.cell.neuron.output(_map(lambda leaf: leaf[:-1], history))
         block = _Block(xs, history, currents, previous)
         direct = _steps(self.doutputs, start, length)
         dcurrents, carry = _reverse_scan(

@@ -28,6 +28,7 @@ TINY = {
     "trainer.validation_interval": 5,
     "trainer.train_steps": 20,
     "trainer.pictures": 0,
+    "trainer.clip_norm": "null",
     "runtime.enable_xla": "false",
     "runtime.dtype": "float64",
 }
@@ -136,7 +137,8 @@ class TestGoingOn:
     def test_a_run_that_is_made_longer_goes_on_where_it_stopped(self, tmp_path):
         for folder, ends in (("whole", (20,)), ("split", (5, 20))):
             for end in ends:
-                run = build(tmp_path / folder, "tbptt, windows", **{"trainer.train_steps": end})
+                constant = {f"{RATE}.type": "constant", "trainer.train_steps": end}
+                run = build(tmp_path / folder, "tbptt, windows", **constant)
                 run.train()
                 assert run.step == end
             if folder == "whole":
