@@ -148,7 +148,8 @@ def moved(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
 def digits() -> experiments.ExperimentConfig:
     """The default experiment: recurrent spiking network, BPTT, a minute on a laptop."""
     config = experiments.ExperimentConfig(task=DigitsConfig(noise=0.2, decision="last"))
-    config.task.model.override({"units": [256], "bias": True, "neuron": {"type": "alif"}})
+    neuron = {"type": "alif", "alif": {"tau_adaptation_ms": 50.0}}
+    config.task.model.override({"units": [256], "bias": True, "neuron": neuron})
     optimizer = experiments.adam(5e-3).as_dict()
     config.trainer.override({"train_steps": 1500, "optimizer_config": optimizer})
     return config

@@ -118,7 +118,7 @@ class TestUpdates:
         assert not [v for v in build(tmp_path / "a").task.network.variables if not v.trainable]
         trained = {"task.model.neuron.lif.train_tau": "true"}
         run = build(tmp_path / "b", **trained, **sgd(10.0))
-        tau = run.task.network.cells[0].neuron.tau_mem_ms
+        tau = run.task.network.cells[0].neuron.membrane.leak.tau_mem_ms
         before = np.asarray(tau())
         train(run, 5)
         assert (np.asarray(tau()) != before).any() and (np.asarray(tau()) > 0).all()

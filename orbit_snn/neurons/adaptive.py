@@ -6,13 +6,8 @@ import tensorflow as tf
 
 from orbit_snn.decay import decay
 from orbit_snn.neurons.base import Neuron, Parameter, zeros
-from orbit_snn.neurons.spiking import (
-    Reset,
-    allowed,
-    count_down,
-    input_gain_factor,
-    refractory_steps,
-)
+from orbit_snn.neurons.membrane import Leak, Membrane
+from orbit_snn.neurons.reset import Reset
 from orbit_snn.surrogate import Surrogate
 from orbit_snn.types import PerNeuron
 
@@ -80,37 +75,37 @@ class ALIF(Neuron):
         name: str | None = None,
     ):
         super().__init__(units, dt_ms, dtype, name)
-        input_gain_factor(input_gain, 0.0)
-        self.reset = reset
-        self.surrogate = surrogate
-        self.input_gain = input_gain
-        self.refractory_steps = refractory_steps(refractory_ms, dt_ms)
         with self.name_scope:
-            self.tau_mem_ms = Parameter(tau_mem_ms, units, dtype, "tau_mem_ms", train_tau)
+            leak = Leak(units, tau_mem_ms, input_gain, train_tau, dt_ms, dtype)
+            self.membrane = Membrane(
+                units,
+                leak,
+                threshold,
+                refractory_ms,
+                reset,
+                surrogate,
+                train_threshold,
+                dt_ms,
+                dtype,
+            )
             self.tau_adaptation_ms = Parameter(
                 tau_adaptation_ms, units, dtype, "tau_adaptation_ms", train_tau
             )
             self.beta = Parameter(beta, units, dtype, "beta", zero_allowed=True)
-            self.threshold = Parameter(threshold, units, dtype, "threshold", train_threshold)
 
     def initial_state(self, batch_size: int) -> ALIFState:
         """Potential and adaptation 0, not refractory."""
-        absent = {} if self.refractory_steps > 1 else {"refractory": ()}
-        return zeros(ALIFState, self, batch_size, **absent)
+        return zeros(ALIFState, self, batch_size, **self.membrane.absent)
 
     def step(self, state: ALIFState, current: tf.Tensor) -> ALIFState:
         """One step of the equations above; shapes as in `Neuron.step`."""
         z = self.output(state)
-        alpha = decay(self.tau_mem_ms(), self.dt_ms)
-        drive = input_gain_factor(self.input_gain, alpha) * current
         return ALIFState(
-            v=self.reset(state.v, z, alpha, drive, self.threshold()),
+            v=self.membrane.potential(state.v, z, current),
             a=decay(self.tau_adaptation_ms(), self.dt_ms) * state.a + z,
-            refractory=count_down(state.refractory, z, self.refractory_steps),
+            refractory=self.membrane.count_down(state.refractory, z),
         )
 
     def output(self, state: ALIFState) -> tf.Tensor:
         """Spikes, 0 or 1."""
-        threshold = self.threshold()
-        z = self.surrogate((state.v - threshold - self.beta() * state.a) / threshold)
-        return allowed(z, state.refractory)
+        return self.membrane.spikes(state.v, state.refractory, self.beta() * state.a)

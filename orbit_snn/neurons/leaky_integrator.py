@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.decay import decay
-from orbit_snn.neurons.base import Neuron, Parameter, zeros
-from orbit_snn.neurons.spiking import input_gain_factor
+from orbit_snn.neurons.base import Neuron, zeros
+from orbit_snn.neurons.membrane import Leak
 from orbit_snn.types import PerNeuron
 
 
@@ -40,10 +39,8 @@ class LeakyIntegrator(Neuron):
         name: str | None = None,
     ):
         super().__init__(units, dt_ms, dtype, name)
-        input_gain_factor(input_gain, 0.0)
-        self.input_gain = input_gain
         with self.name_scope:
-            self.tau_mem_ms = Parameter(tau_mem_ms, units, dtype, "tau_mem_ms", train_tau)
+            self.leak = Leak(units, tau_mem_ms, input_gain, train_tau, dt_ms, dtype)
 
     def initial_state(self, batch_size: int) -> LeakyState:
         """Zero."""
@@ -51,7 +48,7 @@ class LeakyIntegrator(Neuron):
 
     def step(self, state: LeakyState, current: tf.Tensor) -> LeakyState:
         """One step of the equation above; shapes as in `Neuron.step`."""
-        return LeakyState(leak(self, state.v, current))
+        return LeakyState(self.leak(state.v, current))
 
     def output(self, state: LeakyState) -> tf.Tensor:
         """The integrated input."""
@@ -82,10 +79,8 @@ class LeakyTanh(Neuron):
         name: str | None = None,
     ):
         super().__init__(units, dt_ms, dtype, name)
-        input_gain_factor(input_gain, 0.0)
-        self.input_gain = input_gain
         with self.name_scope:
-            self.tau_mem_ms = Parameter(tau_mem_ms, units, dtype, "tau_mem_ms", train_tau)
+            self.leak = Leak(units, tau_mem_ms, input_gain, train_tau, dt_ms, dtype)
 
     def initial_state(self, batch_size: int) -> LeakyState:
         """Zero."""
@@ -93,14 +88,8 @@ class LeakyTanh(Neuron):
 
     def step(self, state: LeakyState, current: tf.Tensor) -> LeakyState:
         """One step of the equation above; shapes as in `Neuron.step`."""
-        return LeakyState(leak(self, state.v, current))
+        return LeakyState(self.leak(state.v, current))
 
     def output(self, state: LeakyState) -> tf.Tensor:
         """The rate, between -1 and 1."""
         return tf.tanh(state.v)
-
-
-def leak(neuron: LeakyIntegrator | LeakyTanh, v: tf.Tensor, current: tf.Tensor) -> tf.Tensor:
-    """`alpha v + gain current` with the neuron's own time constant and gain."""
-    alpha = decay(neuron.tau_mem_ms(), neuron.dt_ms)
-    return alpha * v + input_gain_factor(neuron.input_gain, alpha) * current

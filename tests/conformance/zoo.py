@@ -109,9 +109,8 @@ class Row:
                 for i, (part, own) in parts
                 for key, log in part.trained(own).items()
             }
-        names = [n for n in ("tau_mem_ms", "tau_adaptation_ms") if self.settings.get("train_tau")]
-        names += ["threshold"] if self.settings.get("train_threshold") else []
-        return {ORACLE_NAMES[n]: getattr(neuron, n).log for n in names if n in self.settings}
+        modules = [m for m in neuron.submodules if isinstance(m, neurons.Parameter)]
+        return {ORACLE_NAMES[m.name]: m.log for m in modules if m.log is not None}
 
 
 def resolve(value: Any, units: int) -> Any:

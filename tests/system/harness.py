@@ -20,6 +20,8 @@ SECONDS = 300.0
 
 TINY = {
     "task.model.units": "[16]",
+    "task.model.neuron.type": "lif",
+    "learning.type": "bptt",
     "trainer.train_steps": 20,
     "trainer.steps_per_loop": 5,
     "trainer.checkpoint_interval": 10,
@@ -28,6 +30,7 @@ TINY = {
     "trainer.pictures": 0,
     "runtime.enable_xla": "false",
 }
+FEW = "train[:5%]"
 
 # Lines that TensorFlow's C++ writes to the standard error, whatever TF_CPP_MIN_LOG_LEVEL says.
 _NOISE = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:")
@@ -124,7 +127,7 @@ class CommandLine:
     ) -> list[str]:
         settings = dict(TINY) | dict(overrides or {})
         if experiment == "digits":
-            settings = {"task.data_dir": self._data_dir} | settings
+            settings = {"task.data_dir": self._data_dir, "task.train_split": FEW} | settings
         text = ",".join(f"{key}={value}" for key, value in settings.items() if value is not None)
         given = {"experiment": experiment, "mode": mode, "model_dir": model_dir, **flags}
         files = [f"--config_file={path}" for path in config_file]

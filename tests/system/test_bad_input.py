@@ -41,7 +41,7 @@ CONFIG = {
         },
         r"batch of 15.*2 replicas.*multiple of 2",
     ),
-    "large batch": ({"trainer.batch_size": 5000}, r"batch of 5000 .*at most 1293"),
+    "large batch": ({"trainer.batch_size": 5000}, r"batch of 5000 .*at most 72"),
 }
 
 

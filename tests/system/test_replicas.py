@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.system.harness import TINY
+from tests.system.harness import FEW, TINY
 
 pytestmark = pytest.mark.xdist_group("replicas")
 
@@ -13,6 +13,7 @@ RULES = ["bptt", "tbptt"]
 COMMON = {
     "runtime.dtype": "float64",
     "task.steps_per_row": 3,
+    "task.train_split": FEW,
     "task.test_split": "test[:37]",
     "task.regularizer.l2": 1e-4,
     "task.regularizer.rate_strength": 1e-3,

@@ -1,7 +1,6 @@
-"""What spiking models share: the reset after a spike and the refractory period."""
+"""The reset of a membrane after a spike."""
 
 import dataclasses
-import math
 from typing import Any
 
 import tensorflow as tf
@@ -57,36 +56,3 @@ class Reset:
         if self.timing == "next":
             return (1.0 - z) * (alpha * v + drive)
         return alpha * ((1.0 - z) * v) + drive
-
-
-def refractory_steps(refractory_ms: float, dt_ms: float) -> int:
-    """Steps from a spike to the next possible one; 0 or 1 means no refractoriness."""
-    if refractory_ms < 0:
-        raise ValueError(f"refractory_ms is {refractory_ms}; it cannot be negative.")
-    return math.ceil(refractory_ms / dt_ms - 1e-9)
-
-
-def count_down(remaining: Any, z: tf.Tensor, steps: int) -> Any:
-    """Steps still to wait before a spike is allowed, one step after `remaining` and `z`.
-
-    A population without refractoriness (`steps <= 1`) has `()` for `remaining`.
-    """
-    if steps <= 1:
-        return ()
-    counter = remaining + steps * tf.stop_gradient(z) - 1.0
-    return tf.clip_by_value(counter, 0.0, float(steps))
-
-
-def allowed(z: tf.Tensor, remaining: Any) -> tf.Tensor:
-    """Spikes `z`, and their gradient, where no refractory period forbids them."""
-    if isinstance(remaining, tuple):
-        return z
-    return z * tf.cast(remaining <= 0.0, z.dtype)
-
-
-def input_gain_factor(gain: str, alpha: Any) -> Any:
-    """Factor on the input current: 1, or `1 - alpha` (a constant current I settles at v = I)."""
-    gains = {"one": 1.0, "one_minus_decay": 1.0 - alpha}
-    if gain not in gains:
-        raise ValueError(f"input_gain is {gain!r}; expected one or one_minus_decay.")
-    return gains[gain]
