@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from orbit_snn.adjoint import cut, output_adjoint, step_adjoint
 from orbit_snn.cells import Cell
 from orbit_snn.types import CellTrajectory, State
 
@@ -236,13 +237,13 @@ def _reverse_scan(
             doutput += recurrent.transpose(carry.current, transposed)
         after = _map(lambda array: array.read(t + 1), history)
         before = _map(lambda array: array.read(t), history)
-        adjoint, own = _output_adjoint(cell, after, doutput)
+        adjoint, own = output_adjoint(cell.neuron, after, doutput)
         if cut_every is not None:
             uncut = tf.cast((start + t + 1) % cut_every != 0, doutput.dtype)
-            adjoint = _cut(cell, after, direct.read(t), adjoint, uncut)
+            adjoint = cut(cell.neuron, after, direct.read(t), adjoint, uncut)
             carry = carry._replace(state=_map(lambda leaf: uncut * leaf, carry.state))
         adjoint = _map(tf.add, adjoint, carry.state)
-        dstate, dcurrent, more = _step_adjoint(cell, before, currents.read(t), adjoint)
+        dstate, dcurrent, more = step_adjoint(cell.neuron, before, currents.read(t), adjoint)
         parameters = tuple(a + b + c for a, b, c in zip(carry.parameters, own, more, strict=True))
         return t - 1, _Carry(dstate, dcurrent, parameters), dcurrents.write(t, dcurrent)
 
@@ -262,56 +263,9 @@ def _into_initial(cell: Cell, initial: State, carry: _Carry, couple: bool) -> _C
     if cell.recurrent is None or not couple:
         return carry
     doutput = cell.recurrent.transpose(carry.current)
-    adjoint, own = _output_adjoint(cell, initial, doutput)
+    adjoint, own = output_adjoint(cell.neuron, initial, doutput)
     parameters = tuple(a + b for a, b in zip(carry.parameters, own, strict=True))
     return carry._replace(state=_map(tf.add, carry.state, adjoint), parameters=parameters)
-
-
-def _cut(cell: Cell, state: State, direct: tf.Tensor, adjoint: State, uncut: tf.Tensor) -> State:
-    """`adjoint` where `uncut` is 1, else what the state's direct output alone gives.
-
-    The recurrent spikes of a cut step still depend on the neuron's own parameters, so only the path
-    to the state is cut: the same as `stop_gradient` on the state that enters the next step.
-    """
-    alone, _ = _output_adjoint(cell, state, direct)
-    return _map(lambda full, cut: uncut * full + (1.0 - uncut) * cut, adjoint, alone)
-
-
-def _output_adjoint(
-    cell: Cell, state: State, doutput: tf.Tensor
-) -> tuple[State, tuple[tf.Tensor, ...]]:
-    """`h G`, and the gradients of the output function to the parameters."""
-    leaves = [tf.identity(leaf) for leaf in tf.nest.flatten(state)]
-    parameters = cell.neuron.parameters
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([*leaves, *parameters])
-        output = cell.neuron.output(tf.nest.pack_sequence_as(state, leaves))
-    gradients = tape.gradient(
-        output, [*leaves, *parameters], doutput, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    adjoint = tf.nest.pack_sequence_as(state, gradients[: len(leaves)])
-    return adjoint, tuple(gradients[len(leaves) :])
-
-
-def _step_adjoint(
-    cell: Cell, state: State, current: tf.Tensor, adjoint: State
-) -> tuple[State, tf.Tensor, tuple[tf.Tensor, ...]]:
-    """`A^T lam`, `b lam`, and the gradients of the step function to the parameters."""
-    leaves = [tf.identity(leaf) for leaf in tf.nest.flatten(state)]
-    current = tf.identity(current)
-    parameters = cell.neuron.parameters
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([*leaves, current, *parameters])
-        after = cell.neuron.step(tf.nest.pack_sequence_as(state, leaves), current)
-    gradients = tape.gradient(
-        tf.nest.flatten(after),
-        [*leaves, current, *parameters],
-        tf.nest.flatten(adjoint),
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-    count = len(leaves)
-    dstate = tf.nest.pack_sequence_as(state, gradients[:count])
-    return dstate, gradients[count], tuple(gradients[count + 1 :])
 
 
 class _BlockReverse(NamedTuple):

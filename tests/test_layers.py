@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # From the bottom up; a module may import its own layer and those before it.
 LAYERS = (
     ("neurons", "connections", "surrogate", "decay", "types", "seeds"),
-    ("cells", "unroll"),
+    ("cells", "adjoint", "unroll"),
     ("networks",),
     ("updaters", "bounds", "monitors", "losses", "regularizers", "metrics", "distribute"),
     ("graph", "learning"),
