@@ -55,6 +55,33 @@ def apply(config: Config, values: Mapping[str, Any], source: str) -> None:
         _set(target, name, value)
 
 
+def check_effect(config: Config, values: Mapping[str, Any], source: str) -> None:
+    """Refuses values for a branch of a one-of that is not the chosen one.
+
+    Args:
+        config: the resolved config.
+        values: what was applied to it.
+        source: the flag which the values came from, for the message.
+
+    Raises:
+        ConfigError: naming the branch, the chosen type, and how to choose the other.
+    """
+
+    def check(config: Config, values: Mapping[str, Any], key: str) -> None:
+        for name, value in values.items():
+            here = f"{key}.{name}" if key else name
+            if isinstance(config, OneOfConfig) and name not in ("type", config.type):
+                raise ConfigError(
+                    f"{source}: `{here}` has no effect: {key}.type is {config.type}; "
+                    f"add {key}.type={name}."
+                )
+            below = vars(config).get(name)
+            if isinstance(below, Config) and isinstance(value, Mapping):
+                check(below, value, here)
+
+    check(config, values, "")
+
+
 def validate(config: Config) -> None:
     """Checks each field of a config and its restrictions, also where Python code has set them.
 

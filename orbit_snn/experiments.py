@@ -14,6 +14,7 @@ from orbit_snn import learning
 from orbit_snn.configuration import (
     ConfigError,
     apply,
+    check_effect,
     choice,
     lock,
     nearest,
@@ -169,7 +170,9 @@ def load(
         runtime = {"distribution_strategy": "tpu", "tpu": tpu}
         apply(config, {"runtime": runtime}, source="--tpu")
     if params_override:
-        apply(config, parse_override(params_override), source="--params_override")
+        values = parse_override(params_override)
+        apply(config, values, source="--params_override")
+        check_effect(config, values, source="--params_override")
     _fill_in_decay(config)
     validate(config)
     build(TrainingOptions, config.trainer, "trainer")
@@ -245,6 +248,7 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
         configuration=text,
     )
     if create:
+        run.restore()
         write_text(directory / "params.yaml", text)
     return run
 
@@ -274,6 +278,11 @@ def build_optimizer(config: ExperimentConfig, task: Task, rule: LearningRule) ->
     chosen = config.trainer.optimizer_config
     if chosen.ema is not None:
         raise ConfigError(f"{key}.ema is set; averaged weights are not supported, leave it null.")
+    if (chosen.optimizer.type, config.runtime.dtype) == ("adamw", "float64"):
+        raise ConfigError(
+            f"{key}.optimizer.type is adamw, which computes in float32 only, with runtime.dtype "
+            "float64; use adamw_experimental."
+        )
     steps = element_spec(task.train)["inputs"].shape[0]
     try:
         factory = optimization.OptimizerFactory(chosen)
@@ -315,7 +324,7 @@ def check_same_run(path: Any, config: ExperimentConfig) -> None:
 
 def _first_difference(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
     if isinstance(before, dict) and isinstance(now, dict):
-        for name in sorted({*before, *now}):
+        for name in sorted({*before, *now}, key=lambda name: (name != "type", name)):
             if not key and name in _MAY_CHANGE:
                 continue
             where = f"{key}.{name}" if key else name

@@ -1,8 +1,11 @@
 """Reads data sets of TFDS into arrays, in an order that never changes."""
 
+import contextlib
+import io
 import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +74,8 @@ def prepare_tfds(builder: "tfds.core.DatasetBuilder") -> None:
 
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
-        builder.download_and_prepare(download_config=config)
+        with _quiet_unless_watched():
+            builder.download_and_prepare(download_config=config)
     except Exception as error:  # a builder runs code of its own, and may raise anything
         if not os.path.isdir(builder.data_dir):
             raise DataError(
@@ -80,6 +84,19 @@ def prepare_tfds(builder: "tfds.core.DatasetBuilder") -> None:
             ) from error
     # The folder appears at once and complete. Where another process was first, it is that one's.
     builder.info.read_from_directory(builder.data_dir)
+
+
+@contextlib.contextmanager
+def _quiet_unless_watched() -> Iterator[None]:
+    """Keeps what TFDS prints, and its progress bars, off streams that are not a terminal."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        yield
+        return
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> "tfds.core.DatasetBuilder":

@@ -70,17 +70,18 @@ class DigitsConfig(experiments.TaskConfig):
         splits = [
             self._arrays(s) for s in (self.train_split, self.validation_split, self.test_split)
         ]
-        brightest = float(np.max(splits[0]["image"]))
+        brightest = float(np.max(splits[0]["image"])) or 1.0
         labels = np.concatenate([split["label"] for split in splits])
         classes = int(labels.max()) + 1
+        plain = self._encoder(brightest, dtype, augment=False)
+        parts = [from_arrays(split, plain) for split in splits]
+        for part in parts:
+            check_examples(part, targets="label", classes=classes, limit=32)
         train = from_arrays(splits[0], self._encoder(brightest, dtype, augment=True))
-        encode = self._encoder(brightest, dtype, augment=False)
-        validation, test = (from_arrays(split, encode) for split in splits[1:])
-        check_examples(train, targets="label", classes=classes)
         columns = int(np.prod(splits[0]["image"].shape[2:]))
         network = build_network(self.model, columns, classes, seed, dtype, "task.model")
         objective = self.regularizer.add_to(classification(self.decision), self.model.dt_ms)
-        return Task(self.name, network, objective, train, validation, test, classes)
+        return Task(self.name, network, objective, train, parts[1], parts[2], classes)
 
     def _arrays(self, split: str) -> dict[str, np.ndarray]:
         source: Any = self.dataset
@@ -151,5 +152,5 @@ def digits() -> experiments.ExperimentConfig:
     neuron = {"type": "alif", "alif": {"tau_adaptation_ms": 50.0}}
     config.task.model.override({"units": [256], "bias": True, "neuron": neuron})
     optimizer = experiments.adam(5e-3).as_dict()
-    config.trainer.override({"train_steps": 1500, "optimizer_config": optimizer})
+    config.trainer.override({"train_steps": 2500, "optimizer_config": optimizer})
     return config

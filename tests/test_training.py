@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from orbit_snn import experiments
+from orbit_snn.configuration import ConfigError
 from orbit_snn.data import DataError, check_examples, from_arrays
 from orbit_snn.tasks import digits, pattern_generation  # noqa: F401, they register experiments
 
@@ -87,7 +88,6 @@ class TestUpdates:
         ("rule", "kind", "dtype"),
         [
             ("bptt", "adamw", "float32"),
-            ("bptt", "adamw", "float64"),
             ("bptt", "adamw_experimental", "float64"),
             ("tbptt, windows", "adamw", "float32"),
         ],
@@ -113,6 +113,10 @@ class TestUpdates:
         assert [v.numpy().tobytes() for v in fixed] == before
         np.testing.assert_array_equal(fixed[0].numpy(), np.array(tau, dtype))
         assert all((a != b).any() for a, b in zip(trained, weights(run), strict=True))
+
+    def test_adamw_in_float64_is_refused(self, tmp_path):
+        with pytest.raises(ConfigError, match="use adamw_experimental"):
+            build(tmp_path, "bptt", **{f"{OPTIMIZER}.type": "adamw", "runtime.dtype": "float64"})
 
     def test_a_fixed_number_is_no_variable_and_trained_ones_stay_positive(self, tmp_path):
         assert not [v for v in build(tmp_path / "a").task.network.variables if not v.trainable]

@@ -47,20 +47,20 @@ def manager(trainer: Trainer, directory: pathlib.Path, interval: int, keep: int)
         name, so that a run would silently start afresh among them.
     """
     checkpoint = tf.train.Checkpoint(**trainer.checkpoint_items)
-    created = tf.train.CheckpointManager(
+    stray = sorted(directory.glob("ckpt-*.index"))
+    state = tf.train.get_checkpoint_state(str(directory)) if _has_state(directory) else None
+    if stray and (state is None or not state.model_checkpoint_path):
+        raise RunDirectoryError(
+            f"{directory} holds {stray[-1].stem} but its file named `checkpoint` is missing or "
+            "empty; restore that file, or choose another --model_dir."
+        )
+    return tf.train.CheckpointManager(
         checkpoint,
         str(directory),
         max_to_keep=keep,
         step_counter=trainer.global_step,
         checkpoint_interval=interval,
     )
-    stray = sorted(directory.glob("ckpt-*.index"))
-    if stray and created.latest_checkpoint is None:
-        raise RunDirectoryError(
-            f"{directory} holds {stray[-1].stem} but its file named `checkpoint` is missing or "
-            "empty; restore that file, or choose another --model_dir."
-        )
-    return created
 
 
 def restore(checkpoints: Any, trainer: Trainer) -> str | None:
@@ -81,8 +81,8 @@ def restore(checkpoints: Any, trainer: Trainer) -> str | None:
 
 def restore_from(checkpoint: tf.train.Checkpoint, path: str, trainer: Trainer) -> None:
     """Restores one checkpoint; errors as `restore`."""
-    _check_shapes(path, trainer)
     try:
+        _check_shapes(path, trainer)
         with trainer.strategy.scope():
             status = checkpoint.restore(path)
         status.assert_existing_objects_matched()
@@ -92,6 +92,16 @@ def restore_from(checkpoint: tf.train.Checkpoint, path: str, trainer: Trainer) -
             f"the checkpoint {path} does not fit this configuration ({reason}); use the "
             "configuration that wrote it, or another --model_dir."
         ) from error
+    except (tf.errors.OpError, IndexError, OSError) as error:
+        raise RunDirectoryError(
+            f"the checkpoint {path} cannot be read ({str(error).splitlines()[0]}); to go on from "
+            "an older one, name that in the file `checkpoint` beside it."
+        ) from error
+
+
+def _has_state(directory: pathlib.Path) -> bool:
+    state = directory / "checkpoint"
+    return state.exists() and state.stat().st_size > 0
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ class Evaluator(orbit.StandardEvaluator):
     Args:
       task: network and objective.
       examples: to evaluate; their `size` must be known.
-      batch_size: examples of all replicas together.
+      batch_size: examples of all replicas together, rounded up to a multiple of the replicas.
       seed: of what is random in the examples.
       xla: compile the forward pass.
       strategy: default the current one.
@@ -40,6 +40,8 @@ class Evaluator(orbit.StandardEvaluator):
         strategy: tf.distribute.Strategy | None = None,
     ):
         self.strategy = strategy or tf.distribute.get_strategy()
+        replicas = self.strategy.num_replicas_in_sync
+        batch_size = -(-batch_size // replicas) * replicas
         batches = data.evaluation_dataset(examples, batch_size, seed)
         self.batches = int(batches.cardinality().numpy())
         super().__init__(self.strategy.experimental_distribute_dataset(batches))
@@ -53,6 +55,7 @@ class Evaluator(orbit.StandardEvaluator):
         """Forgets the last evaluation."""
         self._sums.reset()
 
+    @tf.autograph.experimental.do_not_convert
     def eval_step(self, iterator: Any) -> None:
         """One batch."""
         self.strategy.run(self._replica_step, args=(next(iterator),))

@@ -76,9 +76,13 @@ class Run:
         """The global step."""
         return int(self.trainer.global_step.numpy())
 
+    def restore(self) -> str | None:
+        """Restores the newest checkpoint and returns its path, None where there is none."""
+        return checkpoints.restore(self._manager, self.trainer)
+
     def train(self) -> None:
         """Trains to the end, with validation on the way; does nothing if it is there already."""
-        restored = checkpoints.restore(self._manager, self.trainer)
+        restored = self.restore()
         options = self.options
         self._console = Console(options.train_steps, self.step)
         if restored:
@@ -102,7 +106,7 @@ class Run:
         Raises:
           RunDirectoryError: where there is no checkpoint.
         """
-        path = checkpoints.restore(self._manager, self.trainer)
+        path = self.restore()
         if path is None:
             raise RunDirectoryError(
                 f"there is no checkpoint to evaluate in {self.directory}; train first "
@@ -115,11 +119,14 @@ class Run:
         self.train()
         return self.evaluate()
 
-    def evaluate_continuously(self, timeout: float) -> dict[str, Any] | None:
+    def evaluate_continuously(self, timeout: float) -> dict[str, Any]:
         """Evaluates every checkpoint that appears, until the last step or `timeout` seconds pass.
 
         Returns:
-          The last results, None where no checkpoint appeared.
+          The last results.
+
+        Raises:
+          RunDirectoryError: where no checkpoint appeared.
         """
         results = None
         waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
@@ -128,6 +135,11 @@ class Run:
             results = self._evaluate(path)
             if self.step >= self.options.train_steps:
                 break
+        if results is None:
+            raise RunDirectoryError(
+                f"no checkpoint appeared in {self.directory} within {timeout:g} s; start the "
+                "training run, or raise --eval_timeout."
+            )
         return results
 
     def _evaluate(self, path: str) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class Trainer(orbit.StandardTrainer):
             batches = data.training_dataset(self.task.train, self._batch_size, self._seed, step)
             self.train_dataset = self.strategy.experimental_distribute_dataset(batches)
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, iterator: Any) -> None:
         """One batch."""
         self.strategy.run(self._replica_step, args=(next(iterator),))

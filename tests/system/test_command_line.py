@@ -150,14 +150,14 @@ def test_continuous_eval_gives_up_after_its_timeout(cli, tmp_path):
 
 def test_later_files_win_and_the_override_wins_over_all(cli, finished, tmp_path):
     """The rule, the seed and the window come from three places."""
-    (tmp_path / "mine.yaml").write_text("learning: {tbptt: {truncation: 16}}\nseed: 3\n")
+    (tmp_path / "mine.yaml").write_text("learning: {tbptt: {truncation: 12}}\nseed: 3\n")
     root = pathlib.Path(__file__).resolve().parents[2]
     files = (root / "configs/digits/tbptt.yaml", tmp_path / "mine.yaml")
     run = tmp_path / "run"
     overrides = {"seed": 7, "trainer.train_steps": 5, "learning.type": None}
     cli.succeed(run, overrides, config_file=files)
     params, found = read_yaml(run / "params.yaml"), results(run)
-    tbptt = {"truncation": 16, "update_every": "sequence"}
+    tbptt = {"truncation": 12, "update_every": "window"}
     assert params["learning"] == {"type": "tbptt", "tbptt": tbptt}
     assert params["seed"] == found["seed"] == 7
     assert (found["rule"], found["step"]) == ("tbptt", 5)
