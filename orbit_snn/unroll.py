@@ -159,9 +159,7 @@ def _scan(cell: Cell, xs: tf.Tensor, state: State) -> tuple[State, tf.Tensor]:
     currents = _array(driven, steps)
 
     def body(t: tf.Tensor, state: State, histories: Any, currents: Any) -> tuple:
-        current = driven_steps.read(t)
-        if cell.recurrent is not None:
-            current += cell.recurrent(cell.neuron.output(state), weights)
+        current = _current(cell, driven_steps.read(t), state, weights)
         state = cell.neuron.step(state, current)
         histories = _map(lambda array, leaf: array.write(t + 1, leaf), histories, state)
         return t + 1, state, histories, currents.write(t, current)
@@ -177,38 +175,58 @@ def _forward_in_blocks(cell: Cell, xs: tf.Tensor, state: State, every: int) -> C
     steps = xs.shape[0]
     whole, tail = divmod(steps, every)
     initial = state
-    checkpoints = _map(lambda leaf: _array(leaf, whole, leaf.shape), state)
-    shape = [every, xs.shape[1], cell.neuron.units]
-    outputs = tf.TensorArray(cell.neuron.dtype, whole, element_shape=shape, clear_after_read=False)
+    checkpoints = _map(lambda leaf: _array(leaf, whole + bool(tail), leaf.shape), state)
+    outputs = _array(cell.neuron.output(state), steps, [xs.shape[1], cell.neuron.units])
 
-    def body(block: tf.Tensor, state: State, checkpoints: Any, outputs: Any) -> tuple:
-        checkpoints = _map(lambda array, leaf: array.write(block, leaf), checkpoints, state)
-        history, _ = _scan(cell, _steps(xs, block * every, every), state)
-        state = _map(lambda leaf: leaf[-1], history)
-        spikes = cell.neuron.output(_map(lambda leaf: leaf[1:], history))
-        return block + 1, state, checkpoints, outputs.write(block, spikes)
+    def block(index: Any, length: int, state: State, checkpoints: Any, outputs: Any) -> tuple:
+        checkpoints = _map(lambda array, leaf: array.write(index, leaf), checkpoints, state)
+        start = index * every
+        state, outputs = _skim(cell, _steps(xs, start, length), state, start, outputs)
+        return index + 1, state, checkpoints, outputs
 
     _, state, checkpoints, outputs = tf.while_loop(
-        lambda block, *_: block < whole, body, (0, state, checkpoints, outputs)
+        lambda index, *_: index < whole,
+        lambda index, *carried: block(index, every, *carried),
+        (0, state, checkpoints, outputs),
     )
-    kept = _map(lambda array: array.stack(), checkpoints)
-    spikes = tf.reshape(outputs.stack(), [whole * every, *shape[1:]])
     if tail:
-        kept = _map(lambda leaf, last: tf.concat([leaf, last[tf.newaxis]], 0), kept, state)
-        history, _ = _scan(cell, xs[whole * every :], state)
-        state = _map(lambda leaf: leaf[-1], history)
-        last = cell.neuron.output(_map(lambda leaf: leaf[1:], history))
-        spikes = tf.concat([spikes, last], axis=0)
+        _, state, checkpoints, outputs = block(whole, tail, state, checkpoints, outputs)
     return CellTrajectory(
         inputs=xs,
         initial=initial,
         history=None,
         currents=None,
-        checkpoints=kept,
-        outputs=spikes,
+        checkpoints=_map(lambda array: array.stack(), checkpoints),
+        outputs=outputs.stack(),
         previous_outputs=None,
         final=state,
     )
+
+
+def _skim(
+    cell: Cell, xs: tf.Tensor, state: State, start: Any, outputs: tf.TensorArray
+) -> tuple[State, tf.TensorArray]:
+    """`_scan` that keeps only the outputs, written from `start` on, and the last state."""
+    steps = xs.shape[0]
+    driven = cell.feedforward(xs)
+    driven_steps = _array(driven, steps).unstack(driven)
+    weights = None if cell.recurrent is None else cell.recurrent.weights()
+
+    def body(t: tf.Tensor, state: State, outputs: tf.TensorArray) -> tuple:
+        state = cell.neuron.step(state, _current(cell, driven_steps.read(t), state, weights))
+        return t + 1, state, outputs.write(start + t, cell.neuron.output(state))
+
+    _, state, outputs = tf.while_loop(
+        lambda t, *_: t < steps, body, (0, state, outputs), maximum_iterations=steps
+    )
+    return state, outputs
+
+
+def _current(cell: Cell, driven: tf.Tensor, state: State, weights: Any) -> tf.Tensor:
+    """Total current of a step: the feedforward part plus that of the spikes one step before."""
+    if cell.recurrent is None:
+        return driven
+    return driven + cell.recurrent(cell.neuron.output(state), weights)
 
 
 def _reverse_scan(
