@@ -37,7 +37,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]~=2.20.0"],
-        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
         "bench": ["jax", "norse~=1.1", "snntorch~=1.0", "spikingjelly~=2.0", "spyx~=1.0", "torch"],
     },
     entry_points={"console_scripts": ["orbit-snn-train=orbit_snn.train:run"]},
