@@ -10,7 +10,7 @@ the number of replicas is. Nothing here keeps a shuffle buffer or an iterator's 
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -104,11 +104,7 @@ def training_dataset(
         DataError: for a batch larger than the data set, a bad step, a shape that is not static.
     """
     size = examples.size
-    if size is not None and batch_size > size:
-        raise DataError(
-            f"batch of {batch_size} examples asked of a data set of {size}: "
-            f"lower the batch size to at most {size}"
-        )
+    check_batch_size(examples, batch_size)
     if step < 0:
         raise DataError(f"training starts at step {step}: it must be 0 or more")
     fetch_batch = _batched(examples, batch_size)
@@ -123,6 +119,15 @@ def training_dataset(
         return fetch_batch(index, _key(seed, _TRAINING, index, epoch))
 
     return _mapped(tf.data.Dataset.counter(step, dtype=tf.int64), batch)
+
+
+def check_batch_size(examples: Examples, batch_size: int) -> None:
+    """Raises DataError for a batch larger than the data set."""
+    if examples.size is not None and batch_size > examples.size:
+        raise DataError(
+            f"batch of {batch_size} examples asked of a data set of {examples.size}: "
+            f"lower the batch size to at most {examples.size}"
+        )
 
 
 def evaluation_dataset(
@@ -166,8 +171,7 @@ def check_examples(
     examples: Examples,
     *,
     inputs: str = "inputs",
-    targets: str | None = None,
-    classes: int | None = None,
+    labels: Mapping[str, int] | None = None,
     limit: int = 256,
 ) -> None:
     """Looks at some examples, spread over the whole set, before time is spent on training.
@@ -175,21 +179,20 @@ def check_examples(
     Args:
         examples: what to look at; a field `mask` `[T]`, if there, marks the real steps.
         inputs: name of the input field `[T, ...]`.
-        targets: name of the target field.
-        classes: number of classes, where the targets are labels.
+        labels: names of the fields that hold class labels, with their numbers of classes.
         limit: number of examples to look at.
 
     Raises:
         DataError: for a missing field, a sequence without (real) steps, NaN or infinity in the
             inputs, inputs silent in every example, a label outside `[0, classes)`.
     """
-    silent = True
+    silent, labels = True, labels or {}
     count = limit if examples.size is None else min(limit, examples.size)
     for index in np.unique(np.linspace(0, (examples.size or limit) - 1, count, dtype=np.int64)):
         number = tf.constant(index)
         fetched = examples.fetch(number, _key(0, _EVALUATION, number))
         example = {field: np.asarray(value) for field, value in fetched.items()}
-        require_fields([inputs] if targets is None else [inputs, targets], example)
+        require_fields([inputs, *labels], example)
         x = example[inputs]
         if x.ndim == 0 or x.shape[0] == 0:
             raise DataError(f"example {index}: `{inputs}` has no time steps, shape {x.shape}")
@@ -198,14 +201,14 @@ def check_examples(
         mask = example.get("mask")
         if mask is not None and not mask.any():
             raise DataError(f"example {index}: `mask` marks no step as real")
-        if targets is not None and classes is not None:
-            labels = example[targets]
-            if mask is not None and mask.shape == labels.shape:
-                labels = labels[mask.astype(bool)]
-            wrong = labels[(labels < 0) | (labels >= classes)]
+        for field, classes in labels.items():
+            given = example[field]
+            if mask is not None and mask.shape == given.shape:
+                given = given[mask.astype(bool)]
+            wrong = given[(given < 0) | (given >= classes)]
             if wrong.size:
                 raise DataError(
-                    f"example {index}: label {wrong.flat[0]} in `{targets}` is outside "
+                    f"example {index}: label {wrong.flat[0]} in `{field}` is outside "
                     f"[0, {classes}), the range for {classes} classes"
                 )
         silent = silent and not x.any()

@@ -167,6 +167,7 @@ class Objective:
       metrics: by name, each a function of (outputs, batch) that gives (total, count), `[B]` each;
         the metric is the ratio of their sums over the whole data set.
       temporal: features of a batch that have a time axis, `[B, T, ...]`, besides `inputs`, `mask`.
+      labels: features that hold class labels, each with the readout that has an output a class.
       l2: strength of `1/2 sum w^2` over all trainable weights; biases, time constants and
         thresholds, which are vectors, are left alone.
       couples_examples: whether a loss depends on several examples at once.
@@ -175,6 +176,7 @@ class Objective:
     losses: Mapping[str, Loss]
     metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
     temporal: tuple[str, ...] = ()
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     l2: float = 0.0
     couples_examples: bool = False
 
@@ -249,7 +251,10 @@ def classification(
         return hits, tf.ones_like(hits)
 
     return Objective(
-        {"cross_entropy": loss}, {"accuracy": accuracy}, temporal=(label,) if temporal else ()
+        {"cross_entropy": loss},
+        {"accuracy": accuracy},
+        temporal=(label,) if temporal else (),
+        labels={label: readout},
     )
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import choice, ranged
-from orbit_snn.data import DataError, check_examples, from_arrays
+from orbit_snn.data import DataError, from_arrays
 from orbit_snn.losses import MODES, classification
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.tasks import digits_dataset
@@ -74,14 +74,12 @@ class DigitsConfig(experiments.TaskConfig):
         labels = np.concatenate([split["label"] for split in splits])
         classes = int(labels.max()) + 1
         plain = self._encoder(brightest, dtype, augment=False)
-        parts = [from_arrays(split, plain) for split in splits]
-        for part in parts:
-            check_examples(part, targets="label", classes=classes, limit=32)
+        validation, test = (from_arrays(split, plain) for split in splits[1:])
         train = from_arrays(splits[0], self._encoder(brightest, dtype, augment=True))
         columns = int(np.prod(splits[0]["image"].shape[2:]))
         network = build_network(self.model, columns, classes, seed, dtype, "task.model")
         objective = self.regularizer.add_to(classification(self.decision), self.model.dt_ms)
-        return Task(self.name, network, objective, train, parts[1], parts[2], classes)
+        return Task(self.name, network, objective, train, validation, test)
 
     def _arrays(self, split: str) -> dict[str, np.ndarray]:
         source: Any = self.dataset

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
-from orbit_snn.data import check_examples, from_arrays
+from orbit_snn.data import from_arrays
 from orbit_snn.losses import regression
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.seeds import derive
@@ -50,7 +50,6 @@ class PatternGenerationConfig(experiments.TaskConfig):
         kind = tf.as_dtype(dtype).as_numpy_dtype
         arrays = {"inputs": spikes.astype(kind), "target": target[np.newaxis].astype(kind)}
         examples = from_arrays(arrays)
-        check_examples(examples)
         network = build_network(self.model, self.inputs, 1, seed, dtype, "task.model")
         objective = self.regularizer.add_to(regression(), self.model.dt_ms)
         return Task(self.name, network, objective, examples, examples, examples)

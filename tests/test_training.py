@@ -227,9 +227,9 @@ class TestData:
             build(tmp_path, **{"task.input_rate_hz": 1e-9})
 
     def test_a_batch_larger_than_the_data(self, tmp_path):
-        run = build(tmp_path, **{"trainer.batch_size": 2})
         with pytest.raises(DataError, match="at most 1"):
-            run.train()
+            build(tmp_path, **{"trainer.batch_size": 2})
+        assert not list((tmp_path / "run").iterdir())
 
     def test_a_sequence_without_steps(self):
         with pytest.raises(DataError, match="no time steps"):

@@ -47,7 +47,8 @@ def gru_digits(override: str, seed: int) -> dict[str, Any]:
     task = config.task.build(seed, tf.float32)
     tf_keras.utils.set_random_seed(seed)
     sequences = config.task.decision != "last"
-    units, classes = config.task.model.units[-1], task.classes
+    units = config.task.model.units[-1]
+    (classes,) = (readout.neuron.units for readout in task.network.readouts.values())
     layers = [tf_keras.layers.GRU(units, return_sequences=sequences)]
     layers += [tf_keras.layers.GlobalAveragePooling1D()] if sequences else []
     model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(classes)])

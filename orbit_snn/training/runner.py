@@ -40,6 +40,7 @@ class Run:
 
     Raises:
       ValueError: where the parts do not fit together.
+      DataError: for examples that cannot be learned from, see `Task.check`.
       RunDirectoryError: where the directory cannot be used.
     """
 
@@ -55,6 +56,7 @@ class Run:
         strategy: tf.distribute.Strategy | None = None,
         configuration: str = "",
     ):
+        task.check()
         self.directory = checkpoints.prepare_directory(model_dir)
         self.task = task
         self.options = options

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from orbit_snn.data import Examples
+from orbit_snn.data import Examples, check_examples
 from orbit_snn.losses import Objective
 from orbit_snn.networks import Network
 from orbit_snn.types import Batch
@@ -21,7 +21,6 @@ class Task:
       train: examples to learn from.
       validation: examples to watch and choose by while training; None leaves that out.
       test: held-out examples for the numbers at the end; default the validation examples.
-      classes: number of labels, to check them against; None where there are none.
     """
 
     name: str
@@ -30,7 +29,25 @@ class Task:
     train: Examples
     validation: Examples | None = None
     test: Examples | None = None
-    classes: int | None = None
+
+    def check(self, limit: int = 32) -> None:
+        """Looks at some examples of every set before time is spent on training.
+
+        Args:
+          limit: how many of each.
+
+        Raises:
+          DataError: for sequences without steps, NaN, silent inputs, labels without a readout
+            output of their own.
+        """
+        for examples in (self.train, self.validation, self.test):
+            if examples is None:
+                continue
+            labels = {
+                label: self.network.readouts[readout].neuron.units
+                for label, readout in self.objective.labels.items()
+            }
+            check_examples(examples, labels=labels, limit=limit)
 
 
 def window_of(batch: Batch, objective: Objective, start: int, stop: int) -> Batch:

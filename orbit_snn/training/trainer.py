@@ -72,6 +72,7 @@ class Trainer(orbit.StandardTrainer):
                 f"a loss over the whole batch (reduction=batch) cannot be split over {replicas} "
                 "replicas; use reduction=sample, or one replica."
             )
+        data.check_batch_size(task.train, batch_size)
         self.task = task
         self.rule = rule
         self.optimizer = optimizer
