@@ -39,6 +39,11 @@ def config_class(
     for name, argument in inspect.signature(built).parameters.items():
         if name in skip:
             continue
+        if name not in hints or argument.default is inspect.Parameter.empty:
+            raise TypeError(
+                f"the argument {name} of {built.__name__} needs a type and a default, for its "
+                "config is made from them."
+            )
         kind, default = hints[name], argument.default
         if dataclasses.is_dataclass(kind):
             nested = config_class(typing.cast(type, kind))
@@ -95,7 +100,7 @@ def build(built: type, config: Config, key: str, **arguments: Any) -> Any:
 
 
 def _hints(built: type) -> dict[str, Any]:
-    return typing.get_type_hints(vars(built)["__init__"])
+    return typing.get_type_hints(inspect.getattr_static(built, "__init__"))
 
 
 def _config_type(kind: Any) -> Any:

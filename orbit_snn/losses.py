@@ -34,7 +34,7 @@ def last_step(x: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     if mask is None:
         return x[:, -1]
     steps = tf.range(1, x.shape[1] + 1)
-    last = tf.argmax(steps * tf.cast(mask > 0, steps.dtype), axis=1)
+    last = tf.argmax(steps * tf.cast(tf.cast(mask, tf.bool), steps.dtype), axis=1)
     return tf.reduce_sum(x * tf.one_hot(last, x.shape[1], dtype=x.dtype)[..., tf.newaxis], axis=1)
 
 
@@ -196,7 +196,7 @@ class Objective:
         """
         parts = {name: loss(outputs, batch) for name, loss in self.losses.items()}
         total = tf.add_n(list(parts.values()))
-        weight = tf.cast(batch["weight"], total.dtype) if "weight" in batch else tf.ones_like(total)
+        weight = _weight(batch, total)
         ones = tf.ones_like(total)
         pairs = {"loss": (total, ones)}
         if len(parts) > 1:
@@ -227,6 +227,14 @@ class Objective:
             losses={**self.losses, "rate": penalty},
             couples_examples=self.couples_examples or reduction == "batch",
         )
+
+
+def _weight(batch: Batch, like: tf.Tensor) -> tf.Tensor:
+    """1 for every example that counts, `[B]`: not for padding, nor where no step is real."""
+    weight = tf.cast(batch["weight"], like.dtype) if "weight" in batch else tf.ones_like(like)
+    if "mask" not in batch:
+        return weight
+    return weight * tf.cast(tf.reduce_any(tf.cast(batch["mask"], tf.bool), axis=1), like.dtype)
 
 
 def classification(

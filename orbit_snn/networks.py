@@ -38,6 +38,9 @@ class Network(tf.Module):
                 "one of each."
             )
         unroll.check_interval(checkpoint_every)
+        every = [*cells, *readouts.values()]
+        if len({id(cell) for cell in every}) < len(every):
+            raise ValueError("a network got the same cell twice; make one cell for each place.")
         for below, above in itertools.pairwise(cells):
             _check_fit(below, above)
         for readout in readouts.values():

@@ -64,15 +64,16 @@ def main(argv: list[str]) -> None:
         if os.environ.get("ORBIT_SNN_TRACEBACK") or not experiments.is_message(error):
             raise
         sys.exit(f"orbit_snn: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        print("\norbit_snn: stopped; the same command goes on from the last checkpoint.")
-        sys.exit(130)
 
 
 def run() -> None:
     """The console script."""
     flags.mark_flags_as_required(["experiment", "model_dir"])
-    app.run(main)
+    try:
+        app.run(main)
+    except KeyboardInterrupt:
+        print("\norbit_snn: stopped; the same command goes on from the last checkpoint.")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

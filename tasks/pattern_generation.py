@@ -1,7 +1,8 @@
 """Pattern generation: a sum of four sines out of a frozen, random input.
 
-Bellec et al. 2020, Fig. S7; constants of `spec/eprop.md` 2.1. The input and the target are drawn
-once from the run's seed; every iteration presents the same second.
+Bellec et al., Nat. Commun. 11:3625 (2020), Fig. S7, with the constants of its published tutorial.
+The input and the target are drawn once from the run's seed; every iteration presents the same
+second.
 """
 
 import dataclasses

@@ -13,7 +13,9 @@ class Neuron(tf.Module, metaclass=abc.ABCMeta):
     """Dynamics of a population of neurons, elementwise: no neuron reads another one.
 
     A model is three functions. Learning rules differentiate `step` and `output` where they need
-    it; nothing else has to be written for a new model to train under every rule.
+    it; nothing else has to be written for a new model to train under every rule. In return they are
+    pure and deterministic, for a reverse pass evaluates them again; they take any leading
+    dimensions, `[..., N]`; and every leaf of the state has the population's dtype.
 
         state = neuron.initial_state(batch_size)
         for t in range(T):

@@ -89,6 +89,11 @@ class Membrane(tf.Module):
         dtype: tf.DType,
     ):
         super().__init__(name="membrane")
+        if not isinstance(reset, Reset) or not isinstance(surrogate, Surrogate):
+            raise ValueError(
+                f"reset is {reset!r} and surrogate is {surrogate!r}; expected a Reset, such as "
+                'Reset("zero"), and a Surrogate, such as Surrogate("arctan").'
+            )
         if refractory_ms < 0:
             raise ValueError(f"refractory_ms is {refractory_ms}; it cannot be negative.")
         self.leak = leak

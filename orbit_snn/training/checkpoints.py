@@ -39,6 +39,25 @@ def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> path
     return path
 
 
+def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
+    """Writes whose run the directory holds, once, into `run.json`.
+
+    Raises:
+      RunDirectoryError: where it holds the run of another task, rule or seed.
+    """
+    path = directory / "run.json"
+    if not path.exists():
+        write_json(path, identity)
+        return
+    before = json.loads(path.read_text())
+    for name, value in identity.items():
+        if before.get(name) != value:
+            raise RunDirectoryError(
+                f"{directory} holds another run: its {name} is {before.get(name)!r}, now it is "
+                f"{value!r}; choose another model directory."
+            )
+
+
 def manager(trainer: Trainer, directory: pathlib.Path, interval: int, keep: int) -> Any:
     """A checkpoint manager that saves everything a run needs to go on exactly.
 

@@ -8,6 +8,7 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
+from orbit_snn.data import Examples
 from orbit_snn.learning import LearningRule
 from orbit_snn.training import checkpoints, summaries
 from orbit_snn.training.checkpoints import RunDirectoryError
@@ -57,6 +58,7 @@ class Run:
         configuration: str = "",
     ):
         task.check()
+        _check_best_metric(task, options.best_metric)
         self.directory = checkpoints.prepare_directory(model_dir)
         self.task = task
         self.options = options
@@ -82,9 +84,23 @@ class Run:
         """Restores the newest checkpoint and returns its path, None where there is none."""
         return checkpoints.restore(self._manager, self.trainer)
 
+    def _identity(self) -> dict[str, Any]:
+        rule = self.trainer.rule
+        settings = {
+            name: value
+            for name, value in sorted(vars(rule).items())
+            if isinstance(value, (int, float, str)) and not name.startswith("_")
+        }
+        return {
+            "experiment": self.task.name,
+            "seed": self._seed,
+            "rule": {"type": type(rule).__name__.lower(), **settings},
+        }
+
     def train(self) -> None:
         """Trains to the end, with validation on the way; does nothing if it is there already."""
         restored = self.restore()
+        checkpoints.claim(self.directory, self._identity())
         options = self.options
         self._console = Console(options.train_steps, self.step)
         if restored:
@@ -118,6 +134,7 @@ class Run:
 
     def train_and_evaluate(self) -> dict[str, Any]:
         """`train`, then `evaluate`."""
+        self._held_out()
         self.train()
         return self.evaluate()
 
@@ -145,10 +162,7 @@ class Run:
         return results
 
     def _evaluate(self, path: str) -> dict[str, Any]:
-        examples = self.task.test or self.task.validation
-        if examples is None:
-            raise ValueError("the task has neither test nor validation examples to evaluate.")
-        evaluator = self._evaluator(examples)
+        evaluator = self._evaluator(self._held_out())
         batches = tf.constant(evaluator.batches)
         scalars = {
             name: value
@@ -174,6 +188,15 @@ class Run:
             f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"
         )
         return results
+
+    def _held_out(self) -> Examples:
+        examples = self.task.test or self.task.validation
+        if examples is None:
+            raise ValueError(
+                "the task has neither test nor validation examples to evaluate; give it some, or "
+                "only train."
+            )
+        return examples
 
     def _write_test_summaries(self, scalars: dict[str, Any]) -> None:
         writer = tf.summary.create_file_writer(str(self.directory / "test"))
@@ -259,6 +282,18 @@ class Run:
         )
         save = lambda _: best.save(self.trainer.global_step)  # noqa: E731
         return [orbit.actions.ConditionalAction(condition, save)]
+
+
+def _check_best_metric(task: Task, metric: str) -> None:
+    """Raises ValueError for a metric that no evaluation will give."""
+    rates = [
+        f"{name}/cell{index}"
+        for index in range(len(task.network.cells))
+        for name in ("rate_hz", "silent", "saturated")
+    ]
+    known = (*task.objective.names, *rates)
+    if metric and metric not in known:
+        raise ValueError(f"best_metric is {metric!r}; expected one of {', '.join(known)}.")
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from orbit_snn.data import Examples, check_examples
+from orbit_snn.data import DataError, Examples, check_examples
 from orbit_snn.losses import Objective
 from orbit_snn.networks import Network
 from orbit_snn.types import Batch
@@ -43,11 +43,49 @@ class Task:
         for examples in (self.train, self.validation, self.test):
             if examples is None:
                 continue
+            self._check_shapes(examples)
             labels = {
                 label: self.network.readouts[readout].neuron.units
                 for label, readout in self.objective.labels.items()
             }
             check_examples(examples, labels=labels, limit=limit)
+
+    def _check_shapes(self, examples: Examples) -> None:
+        """Compares the features of an example with what the network and the objective take."""
+        spec = element_spec(examples)
+        cell = self.network.cells[0]
+        wanted, dtype = cell.feedforward.inputs, cell.neuron.dtype
+        given = spec.get("inputs")
+        if given is None or given.shape.rank != 2 or given.shape[1] != wanted:
+            raise DataError(
+                f"an example has {_described(spec)}; the network takes a feature `inputs` of shape "
+                f"[T, {wanted}]."
+            )
+        if given.dtype != dtype:
+            raise DataError(
+                f"the inputs are {given.dtype.name}, the network computes in {dtype.name}; convert "
+                "the data, or make the network with that dtype."
+            )
+        for name in ("mask", *self.objective.temporal):
+            feature = spec.get(name)
+            if feature is None and name == "mask":
+                continue
+            if feature is None or feature.shape[:1] != given.shape[:1]:
+                raise DataError(
+                    f"an example has {_described(spec)}; `{name}` needs one value for each of the "
+                    f"{given.shape[0]} steps of the inputs."
+                )
+        for name, readout in self.objective.labels.items():
+            if name not in spec or readout not in self.network.readouts:
+                raise DataError(
+                    f"the objective reads the label `{name}` and the readout `{readout}`; there "
+                    f"are the features {_described(spec)} and the readouts "
+                    f"{', '.join(self.network.readouts)}."
+                )
+
+
+def _described(spec: dict[str, tf.TensorSpec]) -> str:
+    return ", ".join(f"`{name}` {feature.shape.as_list()}" for name, feature in spec.items())
 
 
 def window_of(batch: Batch, objective: Objective, start: int, stop: int) -> Batch:

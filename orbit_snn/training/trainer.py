@@ -72,6 +72,8 @@ class Trainer(orbit.StandardTrainer):
                 f"a loss over the whole batch (reduction=batch) cannot be split over {replicas} "
                 "replicas; use reduction=sample, or one replica."
             )
+        if not isinstance(rule, LearningRule):
+            raise ValueError(f"the rule is {rule!r}; expected an object of a rule, such as BPTT().")
         data.check_batch_size(task.train, batch_size)
         self.task = task
         self.rule = rule
