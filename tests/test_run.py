@@ -67,7 +67,10 @@ def test_a_directory_belongs_to_one_run(tmp_path):
     with pytest.raises(RunDirectoryError, match="its rule is .*bptt.*, now it is .*tbptt"):
         make(tmp_path, rule=TBPTT(3)).train()
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
-    assert make(tmp_path).train_and_evaluate()["step"] == 4
+    trained = json.loads((tmp_path / "results.json").read_text())
+    again = make(tmp_path).train_and_evaluate()
+    assert again["step"] == 4
+    assert again["steps_per_second"] == trained["steps_per_second"] > 0
 
 
 def test_nothing_held_out_is_said_before_training(tmp_path):

@@ -1,5 +1,6 @@
 """A run: a task, a rule and an optimizer under an Orbit controller, in a directory."""
 
+import json
 import os
 import platform
 from typing import Any
@@ -177,8 +178,7 @@ class Run:
             "step": self.step,
             "metrics": {name: float(value) for name, value in scalars.items()},
             "examples": count,
-            "steps_per_second": self._console.steps_per_second,
-            "first_loop_seconds": self._console.first_loop_seconds,
+            **self._speed(),
             "checkpoint": path,
             "versions": versions(),
         }
@@ -188,6 +188,18 @@ class Run:
             f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"
         )
         return results
+
+    def _speed(self) -> dict[str, float | None]:
+        """How fast training was; of the last session that trained, where this one did not."""
+        speed = {
+            "steps_per_second": self._console.steps_per_second,
+            "first_loop_seconds": self._console.first_loop_seconds,
+        }
+        path = self.directory / "results.json"
+        if self._console.first_loop_seconds is not None or not path.exists():
+            return speed
+        before = json.loads(path.read_text())
+        return {name: before.get(name) for name in speed}
 
     def _held_out(self) -> Examples:
         examples = self.task.test or self.task.validation
