@@ -27,6 +27,7 @@ from orbit_snn.configuration import (
 from orbit_snn.data import DataError
 from orbit_snn.derived_config import build, config_class, one_of, snake_case
 from orbit_snn.learning import LearningRule
+from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
 from orbit_snn.training.optimizers import per_batch_schedule
 from orbit_snn.training.options import TrainingOptions
@@ -62,27 +63,6 @@ else:
             )
         },
     )
-
-
-@dataclasses.dataclass
-class RuntimeConfig(Config):
-    """Where a run runs.
-
-    Attributes:
-      distribution_strategy: `off`, `one_device`, `mirrored` or `tpu`.
-      num_gpus: GPUs to use; -1 for all that are there.
-      logical_cpus: split the CPU into so many devices, to try several replicas without hardware.
-      tpu: address of the TPU, `local` on a TPU VM.
-      enable_xla: compile the steps.
-      dtype: of weights and states.
-    """
-
-    distribution_strategy: str = choice("off", ("off", "one_device", "mirrored", "tpu"))
-    num_gpus: int = ranged(-1, low=-1)
-    logical_cpus: int = ranged(0, low=0, high=64)
-    tpu: str = ""
-    enable_xla: bool = True
-    dtype: str = choice("float32", ("float32", "float64"))
 
 
 @dataclasses.dataclass
@@ -192,33 +172,6 @@ def build_rule(config: ExperimentConfig) -> LearningRule:
     """The learning rule of a config."""
     chosen = config.learning
     return build(RULES[chosen.type], chosen.get(), f"learning.{chosen.type}")
-
-
-def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
-    """The strategy of a config; call it before TensorFlow has run anything.
-
-    Raises:
-      ConfigError: for hardware that is not there.
-    """
-    if config.logical_cpus:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus
-        tf.config.set_logical_device_configuration(cpu, devices)
-    kind = config.distribution_strategy
-    if kind == "off":
-        return tf.distribute.get_strategy()
-    if kind == "tpu":
-        return _tpu_strategy(config.tpu)
-    gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
-    if config.num_gpus > len(gpus):
-        raise ConfigError(
-            f"runtime.num_gpus is {config.num_gpus}, this machine has {len(gpus)}; ask for fewer."
-        )
-    gpus = gpus if config.num_gpus < 0 else gpus[: config.num_gpus]
-    devices = gpus or [f"CPU:{i}" for i in range(max(1, config.logical_cpus))]
-    if kind == "one_device":
-        return tf.distribute.OneDeviceStrategy(devices[0])
-    return tf.distribute.MirroredStrategy(devices)
 
 
 def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True) -> Run:
@@ -333,17 +286,3 @@ def _first_difference(before: Any, now: Any, key: str = "") -> tuple[str, Any, A
                 return found
         return None
     return None if before == now else (key, before, now)
-
-
-def _tpu_strategy(address: str) -> tf.distribute.Strategy:
-    try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address or "local")
-        if address not in ("", "local"):
-            tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"no TPU answers at {address or 'local'!r}; run on a TPU VM with --tpu=local, or give "
-            "its address."
-        ) from error
-    return tf.distribute.TPUStrategy(resolver)

@@ -17,7 +17,7 @@ LAYERS = (
     ("updaters", "bounds", "monitors", "losses", "regularizers", "metrics", "distribute"),
     ("graph", "learning"),
     (
-        *("training", "experiments", "data", "tfds_source", "models", "derived_config"),
+        *("training", "experiments", "data", "tfds_source", "models", "runtime", "derived_config"),
         *("configuration", "configuration_yaml", "configuration_checks", "configuration_fields"),
         "configuration_errors",
     ),

@@ -1,0 +1,70 @@
+"""Where a run runs: devices, strategy, precision."""
+
+import dataclasses
+
+import tensorflow as tf
+from official.modeling.hyperparams import Config
+
+from orbit_snn.configuration import ConfigError, choice, ranged
+
+
+@dataclasses.dataclass
+class RuntimeConfig(Config):
+    """Where a run runs.
+
+    Attributes:
+      distribution_strategy: `off`, `one_device`, `mirrored` or `tpu`.
+      num_gpus: GPUs to use; -1 for all that are there.
+      logical_cpus: split the CPU into so many devices, to try several replicas without hardware.
+      tpu: address of the TPU, `local` on a TPU VM.
+      enable_xla: compile the steps.
+      dtype: of weights and states.
+    """
+
+    distribution_strategy: str = choice("off", ("off", "one_device", "mirrored", "tpu"))
+    num_gpus: int = ranged(-1, low=-1)
+    logical_cpus: int = ranged(0, low=0, high=64)
+    tpu: str = ""
+    enable_xla: bool = True
+    dtype: str = choice("float32", ("float32", "float64"))
+
+
+def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
+    """The strategy of a config; call it before TensorFlow has run anything.
+
+    Raises:
+      ConfigError: for hardware that is not there.
+    """
+    if config.logical_cpus:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        devices = [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus
+        tf.config.set_logical_device_configuration(cpu, devices)
+    kind = config.distribution_strategy
+    if kind == "off":
+        return tf.distribute.get_strategy()
+    if kind == "tpu":
+        return _tpu_strategy(config.tpu)
+    gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
+    if config.num_gpus > len(gpus):
+        raise ConfigError(
+            f"runtime.num_gpus is {config.num_gpus}, this machine has {len(gpus)}; ask for fewer."
+        )
+    gpus = gpus if config.num_gpus < 0 else gpus[: config.num_gpus]
+    devices = gpus or [f"CPU:{i}" for i in range(max(1, config.logical_cpus))]
+    if kind == "one_device":
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _tpu_strategy(address: str) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address or "local")
+        if address not in ("", "local"):
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"no TPU answers at {address or 'local'!r}; run on a TPU VM with --tpu=local, or give "
+            "its address."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
