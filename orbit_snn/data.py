@@ -121,6 +121,13 @@ def training_dataset(
     return _mapped(tf.data.Dataset.counter(step, dtype=tf.int64), batch)
 
 
+def element_spec(examples: Examples) -> dict[str, tf.TensorSpec]:
+    """Shape and type of every field of one unbatched example."""
+    fetch = tf.function(examples.fetch)
+    traced = fetch.get_concrete_function(tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
+    return {f: tf.TensorSpec(v.shape, v.dtype) for f, v in traced.structured_outputs.items()}
+
+
 def check_batch_size(examples: Examples, batch_size: int) -> None:
     """Raises DataError for a batch larger than the data set."""
     if examples.size is not None and batch_size > examples.size:
@@ -267,9 +274,7 @@ def _batched(
     """`fetch` for indices `[B]` and seeds `[B, 2]`, once its output is known to be static."""
     if batch_size < 1:
         raise DataError(f"batch of {batch_size} examples: it must hold at least 1")
-    fetch = tf.function(examples.fetch)
-    traced = fetch.get_concrete_function(tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
-    spec = {f: tf.TensorSpec(v.shape, v.dtype) for f, v in traced.structured_outputs.items()}
+    spec = element_spec(examples)
     for field, value in spec.items():
         if not value.shape.is_fully_defined():
             raise DataError(f"field `{field}` has the shape {value.shape}, which must be static")

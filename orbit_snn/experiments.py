@@ -24,7 +24,7 @@ from orbit_snn.configuration import (
     to_yaml,
     validate,
 )
-from orbit_snn.data import DataError
+from orbit_snn.data import DataError, element_spec
 from orbit_snn.derived_config import build, config_class, one_of, snake_case
 from orbit_snn.learning import LearningRule
 from orbit_snn.runtime import RuntimeConfig, build_strategy
@@ -32,7 +32,7 @@ from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory,
 from orbit_snn.training.optimizers import per_batch_schedule
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
-from orbit_snn.training.task import Task, element_spec
+from orbit_snn.training.task import Task
 from orbit_snn.training.trainer import TrainingError
 
 RULES: dict[str, type[LearningRule]] = {

@@ -95,7 +95,7 @@ class Run:
         return {
             "experiment": self.task.name,
             "seed": self._seed,
-            "rule": {"type": type(rule).__name__.lower(), **settings},
+            "rule": {"type": rule.name, **settings},
         }
 
     def train(self) -> None:
@@ -173,7 +173,7 @@ class Run:
         count = scalars.pop("examples")
         results = {
             "experiment": self.task.name,
-            "rule": type(self.trainer.rule).__name__.lower(),
+            "rule": self.trainer.rule.name,
             "seed": self._seed,
             "step": self.step,
             "metrics": {name: float(value) for name, value in scalars.items()},
@@ -300,8 +300,9 @@ def _check_best_metric(task: Task, metric: str) -> None:
     """Raises ValueError for a metric that no evaluation will give."""
     rates = [
         f"{name}/cell{index}"
-        for index in range(len(task.network.cells))
+        for index, cell in enumerate(task.network.cells)
         for name in ("rate_hz", "silent", "saturated")
+        if cell.neuron.spiking
     ]
     known = (*task.objective.names, *rates)
     if metric and metric not in known:

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from orbit_snn.data import DataError, Examples, check_examples
+from orbit_snn.data import DataError, Examples, check_examples, element_spec
 from orbit_snn.losses import Objective
 from orbit_snn.networks import Network
 from orbit_snn.types import Batch
@@ -102,10 +102,3 @@ def steps_of(batch: Batch) -> int:
     if shape.rank != 3 or shape[1] is None:
         raise ValueError(f"the batch's inputs have shape {shape}; expected [B, T, F], all known.")
     return shape[1]
-
-
-def element_spec(examples: Examples) -> dict[str, tf.TensorSpec]:
-    """Shapes and types of one unbatched example."""
-    index, seed = tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32)
-    outputs = tf.function(examples.fetch).get_concrete_function(index, seed).structured_outputs
-    return dict(outputs)
