@@ -10,7 +10,7 @@ the number of replicas is. Nothing here keeps a shuffle buffer or an iterator's 
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +82,7 @@ def from_arrays(
 
 
 def training_dataset(
-    examples: Examples, batch_size: int, seed: int, step: int = 0
+    examples: Examples, batch_size: int, seed: int, step: int = 0, position: int | None = None
 ) -> tf.data.Dataset:
     """Endless shuffled batches, of which batch k is a function of (seed, k) alone.
 
@@ -96,6 +96,7 @@ def training_dataset(
         batch_size: global batch size B.
         seed: the run's seed.
         step: number of batches already seen.
+        position: number of examples already seen, default `step * batch_size`.
 
     Returns:
         Batches of fields `[B, ...]` with static shapes; cardinality INFINITE.
@@ -107,10 +108,11 @@ def training_dataset(
     check_batch_size(examples, batch_size)
     if step < 0:
         raise DataError(f"training starts at step {step}: it must be 0 or more")
+    first = step * batch_size if position is None else position
     fetch_batch = _batched(examples, batch_size)
 
     def batch(k: tf.Tensor) -> dict[str, tf.Tensor]:
-        position = k * batch_size + tf.range(batch_size, dtype=tf.int64)  # [B]
+        position = first + k * batch_size + tf.range(batch_size, dtype=tf.int64)  # [B]
         if size is None:
             index, epoch = position, tf.zeros_like(position)
         else:
@@ -118,7 +120,7 @@ def training_dataset(
             index = _permuted(position % size, size, _key(seed, _ORDER, epoch))
         return fetch_batch(index, _key(seed, _TRAINING, index, epoch))
 
-    return _mapped(tf.data.Dataset.counter(step, dtype=tf.int64), batch)
+    return _mapped(tf.data.Dataset.counter(0, dtype=tf.int64), batch)
 
 
 def element_spec(examples: Examples) -> dict[str, tf.TensorSpec]:
@@ -177,50 +179,60 @@ def evaluation_dataset(
 def check_examples(
     examples: Examples,
     *,
-    inputs: str = "inputs",
+    inputs: str | Sequence[str] = "inputs",
     labels: Mapping[str, int] | None = None,
+    mask: str | None = "mask",
     limit: int = 256,
 ) -> None:
     """Looks at some examples, spread over the whole set, before time is spent on training.
 
     Args:
-        examples: what to look at; a field `mask` `[T]`, if there, marks the real steps.
-        inputs: name of the input field `[T, ...]`.
+        examples: what to look at.
+        inputs: names of the input fields, `[T, ...]` each.
         labels: names of the fields that hold class labels, with their numbers of classes.
+        mask: name of the field `[T]` that, if there, marks the real steps.
         limit: number of examples to look at.
 
     Raises:
         DataError: for a missing field, a sequence without (real) steps, NaN or infinity in the
             inputs, inputs silent in every example, a label outside `[0, classes)`.
     """
-    silent, labels = True, labels or {}
+    inputs, labels = [inputs] if isinstance(inputs, str) else list(inputs), labels or {}
+    silent = True
     count = limit if examples.size is None else min(limit, examples.size)
     for index in np.unique(np.linspace(0, (examples.size or limit) - 1, count, dtype=np.int64)):
         number = tf.constant(index)
         fetched = examples.fetch(number, _key(0, _EVALUATION, number))
         example = {field: np.asarray(value) for field, value in fetched.items()}
-        require_fields([inputs, *labels], example)
-        x = example[inputs]
-        if x.ndim == 0 or x.shape[0] == 0:
-            raise DataError(f"example {index}: `{inputs}` has no time steps, shape {x.shape}")
-        if np.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all():
-            raise DataError(f"example {index}: `{inputs}` has NaN or infinity")
-        mask = example.get("mask")
-        if mask is not None and not mask.any():
-            raise DataError(f"example {index}: `mask` marks no step as real")
+        require_fields([*inputs, *labels], example)
+        for field in inputs:
+            x = example[field]
+            if x.ndim == 0 or x.shape[0] == 0:
+                raise DataError(f"example {index}: `{field}` has no time steps, shape {x.shape}")
+            if np.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all():
+                raise DataError(f"example {index}: `{field}` has NaN or infinity")
+            silent = silent and not x.any()
+        real = None if mask is None else example.get(mask)
+        if real is not None and not real.any():
+            raise DataError(f"example {index}: `{mask}` marks no step as real")
         for field, classes in labels.items():
-            given = example[field]
-            if mask is not None and mask.shape == given.shape:
-                given = given[mask.astype(bool)]
-            wrong = given[(given < 0) | (given >= classes)]
-            if wrong.size:
-                raise DataError(
-                    f"example {index}: label {wrong.flat[0]} in `{field}` is outside "
-                    f"[0, {classes}), the range for {classes} classes"
-                )
-        silent = silent and not x.any()
+            _check_label(index, field, example[field], classes, real)
     if silent:
-        raise DataError(f"`{inputs}` is zero at every step of all {count} examples looked at")
+        names = " and ".join(f"`{field}`" for field in inputs)
+        raise DataError(f"{names} is zero at every step of all {count} examples looked at")
+
+
+def _check_label(
+    index: int, field: str, given: np.ndarray, classes: int, real: np.ndarray | None
+) -> None:
+    if real is not None and real.shape == given.shape:
+        given = given[real.astype(bool)]
+    wrong = given[(given < 0) | (given >= classes)]
+    if np.issubdtype(given.dtype, np.integer) and wrong.size:
+        raise DataError(
+            f"example {index}: label {wrong.flat[0]} in `{field}` is outside "
+            f"[0, {classes}), the range for {classes} classes"
+        )
 
 
 def require_fields(wanted: Iterable[str], known: Iterable[str]) -> None:

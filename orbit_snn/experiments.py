@@ -1,8 +1,10 @@
 """Typed experiment configs, their registry, and how one becomes a run."""
 
 import dataclasses
+import functools
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
@@ -24,15 +26,18 @@ from orbit_snn.configuration import (
     to_yaml,
     validate,
 )
-from orbit_snn.data import DataError, element_spec
+from orbit_snn.data import DataError
 from orbit_snn.derived_config import build, config_class, one_of, snake_case
+from orbit_snn.graph import L2, FiringRate, GraphError
+from orbit_snn.graph.algebra import LossNode
+from orbit_snn.graph.nodes import NetworkNode
 from orbit_snn.learning import LearningRule
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
 from orbit_snn.training.optimizers import per_batch_schedule
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
-from orbit_snn.training.task import Task
+from orbit_snn.training.task import Task, check
 from orbit_snn.training.trainer import TrainingError
 
 RULES: dict[str, type[LearningRule]] = {
@@ -67,7 +72,7 @@ else:
 
 @dataclasses.dataclass
 class TaskConfig(Config):
-    """Data, network and objective of a task.
+    """Data and graph of a task.
 
     A task's file subclasses it, adds its fields, and says in `build` what they mean.
     """
@@ -75,7 +80,7 @@ class TaskConfig(Config):
     name: str = ""
 
     def build(self, seed: int, dtype: tf.DType) -> Task:
-        """The task, made in the scope of the strategy that trains it."""
+        """The assembled graph and its data, made in the scope of the strategy that trains it."""
         raise NotImplementedError
 
 
@@ -95,14 +100,36 @@ class RegularizerConfig(Config):
     rate_reduction: str = choice("sample", ("sample", "batch"))
     l2: float = ranged(0.0, low=0.0)
 
-    def add_to(self, objective: Any, dt_ms: float) -> Any:
-        """The objective with these regularisers."""
-        objective = dataclasses.replace(objective, l2=self.l2)
-        if not self.rate_strength:
-            return objective
-        return objective.with_rate_penalty(
-            self.rate_strength, self.rate_target_hz, dt_ms, self.rate_reduction
-        )
+    def penalties(self, network: NetworkNode) -> dict[str, LossNode]:
+        """The regularisers that have a strength, by name, as terms of a loss."""
+        found: dict[str, LossNode] = {}
+        if self.rate_strength:
+            rates = [
+                FiringRate(cell, self.rate_target_hz, self.rate_reduction) for cell in network.cells
+            ]
+            found["rate"] = self.rate_strength * added(rates)
+        if self.l2:
+            found["l2"] = self.l2 * L2(network)
+        return found
+
+
+def added(losses: Sequence[LossNode]) -> LossNode:
+    """The sum of some losses."""
+    return functools.reduce(operator.add, losses)
+
+
+def reported(error: LossNode, penalties: Mapping[str, LossNode], kind: str) -> dict[str, LossNode]:
+    """The loss, `loss`, and where there are penalties, its parts `loss/<name>`.
+
+    Args:
+      error: what a task minimises.
+      penalties: what is added to it, by name.
+      kind: name of the error among the parts.
+    """
+    if not penalties:
+        return {"loss": error}
+    parts = {f"loss/{name}": part for name, part in {kind: error, **penalties}.items()}
+    return {"loss": added([error, *penalties.values()]), **parts}
 
 
 @dataclasses.dataclass
@@ -111,7 +138,7 @@ class ExperimentConfig(config_definitions.ExperimentConfig):
 
     Attributes:
       seed: the one seed of the run.
-      task: data, network, objective.
+      task: data and graph.
       learning: the learning rule; `learning.type=tbptt` switches it.
       trainer: how long, how often, which optimizer.
       runtime: where.
@@ -190,7 +217,7 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
         rule = build_rule(config)
         optimizer = build_optimizer(config, task, rule)
     run = Run(
-        task,
+        *task,
         rule,
         optimizer,
         directory,
@@ -199,6 +226,7 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
         config.runtime.enable_xla,
         strategy,
         configuration=text,
+        name=config.task.name,
     )
     if create:
         run.restore()
@@ -208,7 +236,7 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
 
 def is_message(error: Exception) -> bool:
     """Whether an error's text is written for the person at the terminal, without a traceback."""
-    written = (ConfigError, DataError, RunDirectoryError, TrainingError)
+    written = (ConfigError, DataError, GraphError, RunDirectoryError, TrainingError)
     return isinstance(error, written) or (
         type(error) is ValueError and _raised_in(error).startswith("orbit_snn")
     )
@@ -236,7 +264,7 @@ def build_optimizer(config: ExperimentConfig, task: Task, rule: LearningRule) ->
             f"{key}.optimizer.type is adamw, which computes in float32 only, with runtime.dtype "
             "float64; use adamw_experimental."
         )
-    steps = element_spec(task.train)["inputs"].shape[0]
+    steps = check(task).steps
     try:
         factory = optimization.OptimizerFactory(chosen)
         rate = per_batch_schedule(factory.build_learning_rate(), len(rule.windows(steps)))

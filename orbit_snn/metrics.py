@@ -1,20 +1,19 @@
-"""Metrics as sums over batches and replicas: one variable, one reset, one read."""
+"""Sums over batches and replicas: one variable, one reset, one read."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 
 class Sums(tf.Module):
-    """Running (total, count) pairs of scalars and of vectors.
+    """Running sums of vectors, in double precision.
 
     All of them lie in one variable that every replica adds to on its own; reading it adds the
     replicas up. Create it in the strategy's scope.
 
     Args:
-      sizes: by name, the length of each total; 1 for a scalar.
+      sizes: by name, the length of each vector.
       name: of the module.
     """
 
@@ -23,39 +22,33 @@ class Sums(tf.Module):
         self._sizes = dict(sizes)
         with self.name_scope:
             self._values = tf.Variable(
-                tf.zeros([sum(self._sizes.values()) + len(self._sizes)]),
+                tf.zeros([sum(self._sizes.values())], tf.float64),
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
                 name="values",
             )
 
-    def add(self, pairs: Mapping[str, tuple[tf.Tensor, tf.Tensor]]) -> None:
-        """Adds pairs of total, `[]` or `[size]`, and count, `[]`; in replica context.
+    def add(self, vectors: Mapping[str, tf.Tensor]) -> None:
+        """Adds vectors `[size]`; in replica context.
 
         Raises:
           ValueError: where the names are not those of the constructor.
         """
-        if set(pairs) != set(self._sizes):
-            raise ValueError(f"got sums of {sorted(pairs)}; expected {sorted(self._sizes)}.")
-        flat = [tf.reshape(part, [-1]) for name in self._sizes for part in pairs[name]]
-        self._values.assign_add(tf.concat([tf.cast(part, tf.float32) for part in flat], axis=0))
+        if set(vectors) != set(self._sizes):
+            raise ValueError(f"got sums of {sorted(vectors)}; expected {sorted(self._sizes)}.")
+        flat = [tf.cast(tf.reshape(vectors[name], [-1]), tf.float64) for name in self._sizes]
+        self._values.assign_add(tf.concat(flat, axis=0))
 
     @tf.function
     def reset(self) -> None:
         """Forgets everything; in cross-replica context."""
         self._values.assign(tf.zeros_like(self._values))
 
-    def result(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """Total / count by name, NaN for a count of 0, and the counts."""
-        values = np.asarray(self._read())
-        ratios, counts, start = {}, {}, 0
-        for name, size in self._sizes.items():
-            total, counts[name] = values[start : start + size], float(values[start + size])
-            start += size + 1
-            ratio = total / counts[name] if counts[name] else np.full_like(total, np.nan)
-            ratios[name] = float(ratio[0]) if size == 1 else ratio
-        return ratios, counts
+    def read(self) -> dict[str, np.ndarray]:
+        """The sums by name, `[size]`."""
+        ends = np.cumsum(list(self._sizes.values()))[:-1]
+        return dict(zip(self._sizes, np.split(np.asarray(self._read()), ends), strict=True))
 
     @tf.function
     def _read(self) -> tf.Tensor:

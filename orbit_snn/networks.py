@@ -1,13 +1,14 @@
 """A network: cells in series and one or more readouts."""
 
 import itertools
+import types
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from orbit_snn import unroll
 from orbit_snn.cells import Cell
-from orbit_snn.types import CellTrajectory, NetworkState, Outputs, Trajectory
+from orbit_snn.types import CellTrajectory, NetworkState, Trajectory
 
 
 class Network(tf.Module):
@@ -15,28 +16,26 @@ class Network(tf.Module):
 
     Args:
       cells: from the input on; each takes the output of the one before, in the same step.
-      readouts: by name, or one cell, which is then called `output`.
+      readouts: by name, or one cell, which is then called `output`; none for a network that others
+        read.
       checkpoint_every: keep every C-th state of a sequence only (see `unroll.forward`).
       name: of the module.
 
     Raises:
-      ValueError: for no cells, no readouts, or sizes that do not fit.
+      ValueError: for no cells, or sizes that do not fit.
     """
 
     def __init__(
         self,
         cells: Sequence[Cell],
-        readouts: Mapping[str, Cell] | Cell,
+        readouts: Mapping[str, Cell] | Cell = types.MappingProxyType({}),
         checkpoint_every: int | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name)
         readouts = {"output": readouts} if isinstance(readouts, Cell) else dict(readouts)
-        if not cells or not readouts:
-            raise ValueError(
-                f"a network got {len(cells)} cells and {len(readouts)} readouts; give at least "
-                "one of each."
-            )
+        if not cells:
+            raise ValueError("a network got no cells; give at least one.")
         unroll.check_interval(checkpoint_every)
         every = [*cells, *readouts.values()]
         if len({id(cell) for cell in every}) < len(every):
@@ -81,7 +80,8 @@ class Network(tf.Module):
         dcells: Sequence[tf.Tensor | None],
         dreadouts: Mapping[str, tf.Tensor],
         cut_every: int | None = None,
-    ) -> tuple[tf.Tensor, ...]:
+        inputs_needed: bool = False,
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor | None]:
         """Gradients of a scalar to `parameters`, given its direct gradients to all outputs.
 
         Args:
@@ -90,6 +90,10 @@ class Network(tf.Module):
             but by way of what the cell feeds.
           dreadouts: gradient to the outputs of every readout, `[T, B, K]`.
           cut_every: see `unroll.reverse`.
+          inputs_needed: compute the gradient to the inputs too.
+
+        Returns:
+          The gradients, and that to the inputs, `[T, B, F]`, or None.
         """
         gradients: list[tuple[tf.Tensor, ...]] = []
         above: tf.Tensor | None = None
@@ -105,45 +109,25 @@ class Network(tf.Module):
             above = _sum(above, back.inputs)
         hidden: list[tuple[tf.Tensor, ...]] = []
         for index in reversed(range(len(self.cells))):
+            own = trajectory.cells[index]
+            signal = _sum(above, dcells[index])
             back = unroll.reverse(
                 self.cells[index],
-                trajectory.cells[index],
-                _sum(above, dcells[index]),
+                own,
+                tf.zeros_like(own.outputs) if signal is None else signal,
                 checkpoint_every=self.checkpoint_every,
                 cut_every=cut_every,
-                inputs_needed=index > 0,
+                inputs_needed=inputs_needed or index > 0,
             )
             hidden.insert(0, back.gradients)
             above = back.inputs
-        return tuple(g for group in (*hidden, *gradients) for g in group)
+        return tuple(g for group in (*hidden, *gradients) for g in group), above
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables: the cells' from the input on, then the readouts'."""
         modules = (*self.cells, *self.readouts.values())
         return tuple(parameter for module in modules for parameter in module.parameters)
-
-
-def outputs(trajectory: Trajectory, mask: tf.Tensor | None = None) -> Outputs:
-    """What a loss may look at, batch-major: readouts and mean rates.
-
-    Args:
-      trajectory: of a network.
-      mask: 1 at the real steps of every example, `[B, T]`; rates count only those.
-    """
-    readouts = {
-        name: tf.transpose(readout.outputs, [1, 0, 2])
-        for name, readout in trajectory.readouts.items()
-    }
-    return Outputs(readouts, tuple(_rates(cell.outputs, mask) for cell in trajectory.cells))
-
-
-def _rates(z: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Mean over the real steps, `[T, B, N]` to `[B, N]`."""
-    if mask is None:
-        return tf.reduce_mean(z, axis=0)
-    real = tf.cast(tf.transpose(mask), z.dtype)[:, :, tf.newaxis]
-    return tf.math.divide_no_nan(tf.reduce_sum(z * real, axis=0), tf.reduce_sum(real, axis=0))
 
 
 def _sum(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:

@@ -47,7 +47,7 @@ def load_tfds(
 
     if isinstance(builder, str):
         builder = _builder(builder, data_dir)
-    known = list(_flat(builder.info.features.get_tensor_info()))
+    known = list(flat(builder.info.features.get_tensor_info()))
     fields = known if fields is None else list(fields)
     require_fields(fields, known)
     prepare_tfds(builder)
@@ -60,7 +60,7 @@ def load_tfds(
         raise DataError(f"split `{split}` of `{builder.name}` has no examples")
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
-    dataset = dataset.map(lambda example: {f: v for f, v in _flat(example).items() if f in fields})
+    dataset = dataset.map(lambda example: {f: v for f, v in flat(example).items() if f in fields})
     return _stacked(dataset, size, limit_mb, f"`{builder.name}`")
 
 
@@ -152,14 +152,14 @@ def _stacked(
     return arrays
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, with keys such as `a/b`."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}/{name}" if prefix else name)
-    return flat
+        found |= flat(value, f"{prefix}/{name}" if prefix else name)
+    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -67,29 +67,3 @@ class Trajectory(NamedTuple):
             tuple(cell.final for cell in self.cells),
             {name: readout.final for name, readout in self.readouts.items()},
         )
-
-
-class Outputs(NamedTuple):
-    """What a loss may look at, batch-major.
-
-    Attributes:
-      readouts: output of every readout by name, `[B, T, K]`.
-      rates: mean output per step of every cell's neurons over the real steps of each example,
-        `[B, N]` (spikes per step for a spiking population).
-    """
-
-    readouts: dict[str, tf.Tensor]
-    rates: tuple[tf.Tensor, ...]
-
-
-class Score(NamedTuple):
-    """What an objective gives for one batch.
-
-    Attributes:
-      loss: `[]`, what is minimised: this replica's share of the mean over the global batch.
-      sums: for every metric a pair (total, count) of `[]`; the metric is total / count once the
-        pairs of all batches and replicas have been added up.
-    """
-
-    loss: tf.Tensor
-    sums: dict[str, tuple[tf.Tensor, tf.Tensor]]

@@ -14,8 +14,20 @@ import tensorflow as tf
 from orbit_snn import experiments
 from orbit_snn.configuration import choice, ranged
 from orbit_snn.data import DataError, from_arrays
-from orbit_snn.losses import MODES, classification
+from orbit_snn.database import SPLITS, Database
+from orbit_snn.graph import (
+    Accuracy,
+    CrossEntropy,
+    Decision,
+    InputNode,
+    NetworkNode,
+    TrainingModules,
+    assemble_for_training,
+)
+from orbit_snn.graph.assembly import DatabaseInfo
+from orbit_snn.losses import MODES
 from orbit_snn.models import ModelConfig, build_network
+from orbit_snn.networks import Network
 from orbit_snn.tasks import digits_dataset
 from orbit_snn.tfds_source import load_tfds
 from orbit_snn.training import Task
@@ -67,19 +79,28 @@ class DigitsConfig(experiments.TaskConfig):
 
     def build(self, seed: int, dtype: tf.DType) -> Task:
         """See `TaskConfig.build`."""
-        splits = [
-            self._arrays(s) for s in (self.train_split, self.validation_split, self.test_split)
-        ]
-        brightest = float(np.max(splits[0]["image"])) or 1.0
-        labels = np.concatenate([split["label"] for split in splits])
-        classes = int(labels.max()) + 1
-        plain = self._encoder(brightest, dtype, augment=False)
-        validation, test = (from_arrays(split, plain) for split in splits[1:])
-        train = from_arrays(splits[0], self._encoder(brightest, dtype, augment=True))
-        columns = int(np.prod(splits[0]["image"].shape[2:]))
+        names = (self.train_split, self.validation_split, self.test_split)
+        arrays = dict(zip(SPLITS, map(self._arrays, names), strict=True))
+        brightest = float(np.max(arrays["train"]["image"])) or 1.0
+        classes = 1 + max(int(split["label"].max()) for split in arrays.values())
+        database = Database(
+            {
+                name: from_arrays(split, self._encoder(brightest, dtype, augment=name == "train"))
+                for name, split in arrays.items()
+            }
+        )
+        columns = int(np.prod(arrays["train"]["image"].shape[2:]))
         network = build_network(self.model, columns, classes, seed, dtype, "task.model")
-        objective = self.regularizer.add_to(classification(self.decision), self.model.dt_ms)
-        return Task(self.name, network, objective, train, validation, test)
+        return Task(*self._graph(network), database)
+
+    def _graph(self, network: Network) -> tuple[TrainingModules, DatabaseInfo]:
+        net = NetworkNode("network", InputNode("inputs"), network)
+        decision = Decision("decision", net.output, self.decision, db_name="label")
+        losses = experiments.reported(
+            CrossEntropy.of_node(decision), self.regularizer.penalties(net), "cross_entropy"
+        )
+        metrics = {**losses, "accuracy": Accuracy.of_node(decision)}
+        return assemble_for_training(losses["loss"], metrics)
 
     def _arrays(self, split: str) -> dict[str, np.ndarray]:
         source: Any = self.dataset

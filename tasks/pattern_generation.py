@@ -13,7 +13,8 @@ import tensorflow as tf
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
 from orbit_snn.data import from_arrays
-from orbit_snn.losses import regression
+from orbit_snn.database import SPLITS, Database
+from orbit_snn.graph import NMSE, InputNode, NetworkNode, SquaredError, assemble_for_training
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.seeds import derive
 from orbit_snn.training import Task
@@ -50,10 +51,14 @@ class PatternGenerationConfig(experiments.TaskConfig):
         target = sum_of_sines(self.steps, derive(seed, "pattern", "target"))
         kind = tf.as_dtype(dtype).as_numpy_dtype
         arrays = {"inputs": spikes.astype(kind), "target": target[np.newaxis].astype(kind)}
-        examples = from_arrays(arrays)
+        database = Database(dict.fromkeys(SPLITS, from_arrays(arrays)))
         network = build_network(self.model, self.inputs, 1, seed, dtype, "task.model")
-        objective = self.regularizer.add_to(regression(), self.model.dt_ms)
-        return Task(self.name, network, objective, examples, examples, examples)
+        net = NetworkNode("network", InputNode("inputs"), network, db_name="target")
+        losses = experiments.reported(
+            SquaredError.of_node(net.output), self.regularizer.penalties(net), "squared_error"
+        )
+        metrics = {**losses, "nmse": NMSE.of_node(net.output)}
+        return Task(*assemble_for_training(losses["loss"], metrics), database)
 
 
 def sum_of_sines(steps: int, seed: int) -> np.ndarray:

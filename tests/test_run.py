@@ -10,42 +10,77 @@ import tf_keras
 from orbit_snn.cells import Cell
 from orbit_snn.connections import Dense
 from orbit_snn.data import DataError, from_arrays
+from orbit_snn.database import Database
+from orbit_snn.graph import (
+    Accuracy,
+    CrossEntropy,
+    Decision,
+    GraphError,
+    InputNode,
+    NetworkNode,
+    SquaredError,
+    assemble_for_training,
+)
 from orbit_snn.learning import BPTT, TBPTT
-from orbit_snn.losses import classification, regression
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyIntegrator
-from orbit_snn.training import Run, RunDirectoryError, Task, TrainingOptions
+from orbit_snn.training import Run, RunDirectoryError, TrainingOptions
 
 FEW = {"train_steps": 4, "batch_size": 5, "steps_per_loop": 2, "pictures": 0}
 FEW |= {"checkpoint_interval": 2, "validation_interval": 2}
 INPUTS = np.random.default_rng(0).random((20, 6, 4)).astype(np.float32)
 LABELS = np.arange(20) % 3
+MASKED = {"graph": {"mask": "mask"}}
 
 
-def make(directory, rule=None, objective=None, held_out=True, options=None, **fields):
-    hidden = Cell(LIF(8), Dense(4, 8), Dense(8, 8, autapses=False))
-    network = Network([hidden], Cell(LeakyIntegrator(3), Dense(8, 3)))
+def make_network():
+    hidden = Cell(LIF(8, threshold=0.3), Dense(4, 8), Dense(8, 8, autapses=False))
+    return Network([hidden], Cell(LeakyIntegrator(3), Dense(8, 3)))
+
+
+def assemble(mode="mean", label="label", target=None, mask=None):
+    net = NetworkNode("network", InputNode("inputs", mask=mask), make_network(), db_name=target)
+    if target is not None:
+        loss = SquaredError.of_node(net.output)
+        return assemble_for_training(loss, {"loss": loss})
+    decision = Decision("decision", net.output, mode, db_name=label)
+    loss = CrossEntropy.of_node(decision)
+    return assemble_for_training(loss, {"loss": loss, "accuracy": Accuracy.of_node(decision)})
+
+
+def make(directory, rule=None, graph=None, held_out=True, options=None, **fields):
     examples = from_arrays({"inputs": INPUTS, "label": LABELS} | fields)
-    task = Task(
-        "small", network, objective or classification(), examples, examples if held_out else None
-    )
+    splits = {"train": examples} | ({"validation": examples} if held_out else {})
     optimizer = tf_keras.optimizers.legacy.Adam(1e-2)
     options = TrainingOptions(**(FEW | (options or {})))
-    return Run(task, rule or BPTT(), optimizer, directory, options, xla=False)
+    modules, db_info = assemble(**(graph or {}))
+    database = Database(splits)
+    return Run(modules, db_info, database, rule or BPTT(), optimizer, directory, options, xla=False)
 
 
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"inputs": INPUTS.astype(np.float64)}, DataError, "computes in float32; convert"),
-        ({"inputs": INPUTS[:, :, :3]}, DataError, r"takes a feature `inputs` of shape \[T, 4\]"),
+        ({"inputs": INPUTS[:, :, :3]}, GraphError, r"takes 4 inputs a step, \[B, T, 4\]; `inputs`"),
+        ({"inputs": INPUTS[:, 0]}, GraphError, r"`inputs` gives shape \(2, 4\)"),
+        ({"inputs": INPUTS * np.nan}, DataError, "`inputs` has NaN or infinity"),
+        ({"inputs": INPUTS * 0}, DataError, "`inputs` is zero at every step"),
         ({"label": LABELS + 1}, DataError, r"label 3 in `label` is outside \[0, 3\)"),
         ({"label": LABELS - 1}, DataError, "label -1"),
-        ({"mask": np.ones((20, 5))}, DataError, "`mask` needs one value for each of the 6 steps"),
-        ({"mask": np.zeros((20, 6))}, DataError, "`mask` marks no step as real"),
-        ({"objective": classification(label="labels")}, DataError, "reads the label `labels`"),
-        ({"objective": classification(readout="out")}, DataError, "the readouts output"),
-        ({"objective": regression()}, DataError, "`target` needs one value"),
+        (
+            {"mask": np.ones((20, 5)), **MASKED},
+            DataError,
+            "needs one value for each of the 6 steps",
+        ),
+        ({"mask": np.zeros((20, 6)), **MASKED}, DataError, "`mask` marks no step as real"),
+        (MASKED, DataError, "no field `mask`, there are inputs, label"),
+        ({"graph": {"label": "lable"}}, DataError, "no field `lable`.*did you mean `label`"),
+        ({"graph": {"target": "target"}}, DataError, "no field `target`"),
+        (
+            {"graph": {"target": "label"}},
+            GraphError,
+            r"network.output-true \[2\]; nothing is broad",
+        ),
         ({"rule": BPTT}, ValueError, r"such as BPTT\(\)"),
         ({"options": {"best_metric": "acuracy"}}, ValueError, "expected one of loss, accuracy"),
         ({"options": {"batch_size": 21}}, DataError, "at most 20"),
@@ -82,22 +117,26 @@ def test_nothing_held_out_is_said_before_training(tmp_path):
     assert run.step == 4
 
 
-def test_a_window_of_padding_teaches_nothing():
+@pytest.mark.parametrize("mode", ["mean", "max", "last", "per_step"])
+def test_a_window_of_padding_teaches_nothing(mode):
     """The second window of a short example has no real step: no loss, no count, no gradient."""
-    run_network = make_network()
+    modules, _ = assemble(mode, mask="mask")
     x = tf.constant(INPUTS[:3])
     batch = {"inputs": x[:, :3], "label": tf.constant([0, 1, 2]), "mask": tf.zeros([3, 3], tf.bool)}
-    for mode in ("mean", "max", "last", "per_step"):
-        state = run_network.initial_state(3)
-        update = TBPTT(3, "window").update(run_network, classification(mode), batch, state, 3)
-        assert float(update.score.loss) == 0.0
-        assert all(float(total) == float(count) == 0 for total, count in update.score.sums.values())
-        assert all(not np.any(gradient) for gradient in update.gradients)
+    update = TBPTT(3, "window").update(modules, batch, modules.model.initial_state(3))
+    assert float(update.loss) == 0.0
+    assert not any(np.any(sums) for sums in (*update.sums.values(), *update.reports.values()))
+    assert all(not np.any(gradient) for gradient in update.gradients)
 
 
-def make_network():
-    hidden = Cell(LIF(8, threshold=0.3), Dense(4, 8), Dense(8, 8, autapses=False))
-    return Network([hidden], Cell(LeakyIntegrator(3), Dense(8, 3)))
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, bool])
+def test_inputs_of_any_type_are_taken(tmp_path, dtype):
+    spikes = (INPUTS > 0.5).astype(dtype)
+    losses = [
+        make(tmp_path / name, inputs=given).train_and_evaluate()["metrics"]["loss"]
+        for name, given in (("a", spikes), ("b", spikes.astype(np.float32)))
+    ]
+    assert losses[0] == losses[1]
 
 
 def test_one_cell_in_two_places_is_refused():

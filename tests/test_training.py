@@ -55,7 +55,7 @@ def sgd(rate):
 
 
 def weights(run):
-    return [parameter.numpy() for parameter in run.task.network.parameters]
+    return [parameter.numpy() for parameter in run.task.training_modules.model.parameters]
 
 
 class TestUpdates:
@@ -105,7 +105,7 @@ class TestUpdates:
                 "runtime.dtype": dtype,
             },
         )
-        network = run.task.network
+        network = run.task.training_modules.model
         fixed = [v for v in network.variables if not v.trainable]
         assert [v.shape.as_list() for v in fixed] == [[16]]
         before, trained = [v.numpy().tobytes() for v in fixed], weights(run)
@@ -119,10 +119,10 @@ class TestUpdates:
             build(tmp_path, "bptt", **{f"{OPTIMIZER}.type": "adamw", "runtime.dtype": "float64"})
 
     def test_a_fixed_number_is_no_variable_and_trained_ones_stay_positive(self, tmp_path):
-        assert not [v for v in build(tmp_path / "a").task.network.variables if not v.trainable]
+        assert not [v for v in build(tmp_path / "a").task.training_modules.model.variables if not v.trainable]
         trained = {"task.model.neuron.lif.train_tau": "true"}
         run = build(tmp_path / "b", **trained, **sgd(10.0))
-        tau = run.task.network.cells[0].neuron.membrane.leak.tau_mem_ms
+        tau = run.task.training_modules.model.networks[0].module.cells[0].neuron.membrane.leak.tau_mem_ms
         before = np.asarray(tau())
         train(run, 5)
         assert (np.asarray(tau()) != before).any() and (np.asarray(tau()) > 0).all()

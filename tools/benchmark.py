@@ -30,7 +30,7 @@ from orbit_snn.tools import peers
 
 STARTUP = "startup"
 CASES = ("bptt", "bptt_checkpointed", "tbptt", "autodiff", STARTUP)
-OPTIONAL_CASES = ("bptt_no_xla", "autodiff_xla")
+OPTIONAL_CASES = ("bptt_direct", "bptt_no_xla", "autodiff_xla")
 TIMES = ("train_ms", "infer_ms", "cpu_ms")
 KEYS = ("case", "size", "threads", "device", *TIMES, "peak_mb_over_base", "ratio_to_autodiff")
 HEADINGS = ("case", "train ms", "infer ms", "cpu ms", "peak MB", "ratio", "")

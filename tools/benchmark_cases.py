@@ -21,10 +21,17 @@ import tf_keras
 
 from orbit_snn.cells import Cell
 from orbit_snn.connections import Dense
+from orbit_snn.graph import (
+    Accuracy,
+    CrossEntropy,
+    Decision,
+    InputNode,
+    NetworkNode,
+    assemble_for_training,
+)
 from orbit_snn.learning import BPTT, TBPTT, LearningRule
-from orbit_snn.learning.base import run
-from orbit_snn.losses import classification, mean_over_steps
-from orbit_snn.networks import Network, outputs
+from orbit_snn.losses import cross_entropy, mean_over_steps
+from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyIntegrator
 from orbit_snn.surrogate import Surrogate
 from orbit_snn.tools import peers
@@ -33,7 +40,6 @@ from orbit_snn.tools.peer_models.problem import Model, Problem, make_problem
 from orbit_snn.training import optimizers
 from orbit_snn.types import Batch
 
-OBJECTIVE = classification("mean")
 TINY = peers.Size(2, 3, 4, 5, 2)
 WARMUP = 2
 
@@ -82,19 +88,42 @@ def _dense(kernel: np.ndarray) -> Dense:
 
 
 def rule_gradients(rule: LearningRule, xla: bool = True) -> Gradients:
-    """The gradients of a learning rule, in the form in which the trainer runs it."""
+    """The gradients of a learning rule on the assembled graph, as the trainer runs it.
+
+    Accuracy and rates, which the trainer reports, are part of it.
+    """
 
     def gradients(network: Network, batch: Batch) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
-        examples = batch["inputs"].shape[0]
+        node = NetworkNode("network", InputNode("inputs"), network)
+        decision = Decision("decision", node.output, "mean", db_name="label")
+        loss, accuracy = CrossEntropy.of_node(decision), Accuracy.of_node(decision)
+        modules, _ = assemble_for_training(loss, {"loss": loss, "accuracy": accuracy})
 
         @tf.function(jit_compile=xla, autograph=False)
         def update(batch: Batch, state: Any) -> Any:
-            return rule.update(network, OBJECTIVE, batch, state, examples)
+            return rule.update(modules, batch, state)
 
-        result = update(batch, network.initial_state(examples))
-        return result.gradients, result.score.loss
+        result = update(batch, modules.model.initial_state(batch["inputs"].shape[0]))
+        return result.gradients, result.loss
 
     return gradients
+
+
+def direct_gradients(network: Network, batch: Batch) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
+    """The gradients of the same loss by the network's own passes, without a graph or metrics."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def update(batch: Batch, state: Any) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
+        trajectory = network.unroll(tf.transpose(batch["inputs"], [1, 0, 2]), state)
+        readout = tf.identity(trajectory.readouts["output"].outputs)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(readout)
+            logits = tf.transpose(readout, [1, 0, 2])
+            loss = tf.reduce_mean(cross_entropy(logits, batch["label"]))
+        signal = {"output": tape.gradient(loss, readout)}
+        return network.reverse(trajectory, [None], signal)[0], loss
+
+    return update(batch, network.initial_state(batch["inputs"].shape[0]))
 
 
 def autodiff_gradients(xla: bool = False) -> Gradients:
@@ -104,13 +133,19 @@ def autodiff_gradients(xla: bool = False) -> Gradients:
         @tf.function(jit_compile=xla, autograph=False)
         def differentiate(batch: Batch) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
             with tf.GradientTape() as tape:
-                seen = outputs(run(network, batch))
-                loss = OBJECTIVE(seen, batch, batch["inputs"].shape[0]).loss
+                logits = readout_of(network, batch)
+                loss = tf.reduce_mean(cross_entropy(logits, batch["label"]))
             return tape.gradient(loss, network.parameters), loss
 
         return differentiate(batch)
 
     return gradients
+
+
+def readout_of(network: Network, batch: Batch) -> tf.Tensor:
+    """The readout at every step, `[B, T, K]`."""
+    trajectory = network.unroll(tf.transpose(batch["inputs"], [1, 0, 2]))
+    return tf.transpose(trajectory.readouts["output"].outputs, [1, 0, 2])
 
 
 def build(network: Network, batch: Batch, gradients: Gradients, xla: bool) -> Model:
@@ -126,7 +161,7 @@ def build(network: Network, batch: Batch, gradients: Gradients, xla: bool) -> Mo
 
     @tf.function(jit_compile=xla, autograph=False)
     def infer(batch: Batch) -> tf.Tensor:
-        return mean_over_steps(outputs(run(network, batch)).readouts["output"])
+        return mean_over_steps(readout_of(network, batch))
 
     return Model(lambda: float(train(batch)), lambda: infer(batch).numpy())
 
@@ -134,6 +169,10 @@ def build(network: Network, batch: Batch, gradients: Gradients, xla: bool) -> Mo
 def _bptt(problem: Problem, xla: bool = True) -> Model:
     network = make_network(problem)
     return build(network, make_batch(problem), rule_gradients(BPTT(), xla), xla)
+
+
+def _bptt_direct(problem: Problem) -> Model:
+    return build(make_network(problem), make_batch(problem), direct_gradients, True)
 
 
 def _bptt_checkpointed(problem: Problem) -> Model:
@@ -155,6 +194,7 @@ def _autodiff(problem: Problem, xla: bool = False) -> Model:
 
 CASES: dict[str, Callable[[Problem], Model]] = {
     "bptt": _bptt,
+    "bptt_direct": _bptt_direct,
     "bptt_no_xla": functools.partial(_bptt, xla=False),
     "bptt_checkpointed": _bptt_checkpointed,
     "tbptt": _tbptt,
@@ -220,7 +260,8 @@ def hidden_rate(problem: Problem) -> float:
 
     @tf.function(jit_compile=True, autograph=False)
     def rate(batch: Batch) -> tf.Tensor:
-        return tf.reduce_mean(run(network, batch).cells[0].outputs)
+        xs = tf.transpose(batch["inputs"], [1, 0, 2])
+        return tf.reduce_mean(network.unroll(xs).cells[0].outputs)
 
     return float(rate(make_batch(problem)))
 

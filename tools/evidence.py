@@ -48,7 +48,8 @@ def gru_digits(override: str, seed: int) -> dict[str, Any]:
     tf_keras.utils.set_random_seed(seed)
     sequences = config.task.decision != "last"
     units = config.task.model.units[-1]
-    (classes,) = (readout.neuron.units for readout in task.network.readouts.values())
+    (network,) = (node.module for node in task.training_modules.model.networks)
+    (classes,) = (readout.neuron.units for readout in network.readouts.values())
     layers = [tf_keras.layers.GRU(units, return_sequences=sequences)]
     layers += [tf_keras.layers.GlobalAveragePooling1D()] if sequences else []
     model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(classes)])
@@ -57,10 +58,10 @@ def gru_digits(override: str, seed: int) -> dict[str, Any]:
     model.compile(optimizer, loss, metrics=["accuracy"])
     size, steps = config.trainer.batch_size, config.trainer.train_steps
     pairs = lambda batch: (batch["inputs"], batch["label"])  # noqa: E731
-    train = data.training_dataset(task.train, size, seed).map(pairs)
+    splits = {name: task.database.split(name) for name in ("train", "test")}
+    train = data.training_dataset(splits["train"], size, seed).map(pairs)
     model.fit(train, steps_per_epoch=steps, epochs=1, verbose=0)
-    assert task.test is not None
-    test = data.evaluation_dataset(task.test, size, seed)
+    test = data.evaluation_dataset(splits["test"], size, seed)
     test = test.map(lambda batch: (*pairs(batch), batch["weight"]))
     model.compile(optimizer, loss, weighted_metrics=["accuracy"])
     _, accuracy = model.evaluate(test, verbose=0)
@@ -80,7 +81,7 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
 
 def study(name: str, seeds: Sequence[int], override: str) -> dict[str, Any]:
     """Runs a study with every seed and summarises its headline metric."""
-    from orbit_snn.training.runner import versions
+    from orbit_snn.training.results import versions
 
     metric, run = STUDIES[name]
     rows = [run(override, seed) for seed in seeds]

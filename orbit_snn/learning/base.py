@@ -1,13 +1,27 @@
-"""The contract of a learning rule, and what the gradient-based ones share."""
+"""The contract of a learning rule, and what the gradient-based ones share.
+
+A pass through an assembled model is cut in two, with the sums of the loss in between:
+
+    passed = rule.forward(modules, batch, state)             # trajectories, sums of the loss
+    slopes = modules.loss.slopes(all_reduce(passed.sums))    # dE/d(sums)
+    gradients = rule.backward(modules, batch, passed, slopes)
+
+So the gradient is that of the loss of the global batch, a root of a mean included, on any number of
+replicas. On one replica the three are one compiled program.
+"""
 
 import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.losses import Objective
-from orbit_snn.networks import Network, outputs
-from orbit_snn.types import Batch, NetworkState, Score, Trajectory
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.editing import ancestors
+from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.measures import parameters_of
+from orbit_snn.graph.module import GraphState
+from orbit_snn.graph.nodes import NetworkNode
+from orbit_snn.types import Batch, Trajectory
 
 
 class Window(NamedTuple):
@@ -17,34 +31,57 @@ class Window(NamedTuple):
     stop: int
 
 
-class Update(NamedTuple):
-    """What a rule makes of one window, in replica context.
+class Forward(NamedTuple):
+    """What a rule keeps of the forward pass over one window, in replica context.
 
     Attributes:
-      gradients: this replica's share of the gradient, one tensor for each of `network.parameters`.
-      state: of the network after the window, for the next one.
-      score: loss and metrics of the window.
-      rates: mean output per step of every cell's neurons, `[N]` each.
+      trajectories: of every network by name of its node.
+      before: state of the model before the window.
+      state: after it, for the next one.
+      sums: of the training loss, of this replica's examples.
+      reports: sums of the validation losses and rates, see `GraphEvaluator.sums`.
+    """
+
+    trajectories: dict[str, Trajectory]
+    before: GraphState
+    state: GraphState
+    sums: Sums
+    reports: dict[str, tf.Tensor]
+
+
+class Update(NamedTuple):
+    """What a rule makes of one window on a single replica.
+
+    Attributes:
+      gradients: one tensor for each of `model.parameters`.
+      loss: of the window, `[]`.
+      state: of the model after the window.
+      sums: of the training loss.
+      reports: sums of the validation losses and rates.
     """
 
     gradients: tuple[tf.Tensor, ...]
-    state: NetworkState
-    score: Score
-    rates: tuple[tf.Tensor, ...]
+    loss: tf.Tensor
+    state: GraphState
+    sums: Sums
+    reports: dict[str, tf.Tensor]
 
 
 class LearningRule(tf.Module, metaclass=abc.ABCMeta):
-    """Turns a batch into updates of a network's parameters.
+    """Turns a batch into updates of a model's parameters.
 
     A trainer runs a rule as
 
-        state = network.initial_state(batch_size)
+        state = model.initial_state(batch_size)
         for start, stop in rule.windows(steps):
-            update = rule.update(network, objective, batch[start:stop], state, global_batch_size)
-            optimizer.apply(all_reduce(update.gradients))
-            state = update.state
+            passed = rule.forward(modules, batch[start:stop], state)
+            slopes = modules.loss.slopes(all_reduce(passed.sums))
+            gradients = rule.backward(modules, batch[start:stop], passed, slopes)
+            optimizer.apply(all_reduce(gradients))
+            state = passed.state
 
-    `update` is pure: tensors in, tensors out, static shapes, so that it compiles under XLA.
+    `forward` and `backward` are pure: tensors in, tensors out, static shapes, so that they compile
+    under XLA.
     """
 
     @abc.abstractmethod
@@ -52,71 +89,128 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
         """The windows of a sequence of that many steps; together they cover it."""
 
     @abc.abstractmethod
-    def update(
-        self,
-        network: Network,
-        objective: Objective,
-        batch: Batch,
-        state: NetworkState,
-        global_batch_size: int,
-    ) -> Update:
-        """Gradients of one window.
+    def forward(
+        self, modules: TrainingModules, batch: Batch, state: GraphState, reports: bool = True
+    ) -> Forward:
+        """Runs the model over one window.
 
         Args:
-          network: to train.
-          objective: what to minimise.
+          modules: what is trained.
           batch: this replica's examples, batch-major, cut to the window.
-          state: of the network before the window.
-          global_batch_size: examples of all replicas together.
+          state: of the model before the window.
+          reports: whether the validation losses are wanted too.
         """
 
+    @abc.abstractmethod
+    def backward(
+        self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
+    ) -> tuple[tf.Tensor, ...]:
+        """This replica's share of the gradient, one tensor for each of `model.parameters`.
 
-class Signals(NamedTuple):
-    """Score of a trajectory and the direct gradients of its loss.
+        Args:
+          modules: what is trained.
+          batch: as in `forward`.
+          passed: what `forward` gave.
+          slopes: derivative of the loss by the sums over all replicas.
+        """
 
-    Attributes:
-      score: loss and metrics.
-      cells: gradient to the outputs of every cell, `[T, B, N]`, or None where the loss does not
-        look at them.
-      readouts: gradient to the outputs of every readout, `[T, B, K]`.
-      rates: mean output per step of every cell's neurons over the batch, `[N]`.
+    def update(self, modules: TrainingModules, batch: Batch, state: GraphState) -> Update:
+        """Both passes over one window, where this replica is the only one."""
+        passed = self.forward(modules, batch, state)
+        (loss,) = modules.loss.values(passed.sums)
+        gradients = self.backward(modules, batch, passed, modules.loss.slopes(passed.sums))
+        return Update(gradients, loss, passed.state, passed.sums, passed.reports)
+
+
+def run_forward(
+    modules: TrainingModules, batch: Batch, state: GraphState, reports: bool = True
+) -> Forward:
+    """A forward pass that keeps the networks' whole trajectories."""
+    run = modules.model.run(batch, state)
+    reported = modules.evaluator.sums(run, batch, skip=("loss",)) if reports else {}
+    sums = modules.loss.sums(run.values, batch)
+    return Forward(run.trajectories(), state, run.state, sums, reported)
+
+
+def back_propagate(
+    modules: TrainingModules,
+    batch: Batch,
+    passed: Forward,
+    slopes: Sums,
+    cut_every: int | None = None,
+) -> tuple[tf.Tensor, ...]:
+    """Gradients of the loss by reverse passes over the trajectories.
+
+    What is outside of the networks is differentiated by TensorFlow; each network is a leaf of that,
+    and its own reverse pass takes the gradient on to what feeds it.
+
+    Args:
+      modules: what is trained.
+      batch: as in `run_forward`.
+      passed: what `run_forward` gave.
+      slopes: derivative of the loss by its sums.
+      cut_every: see `unroll.reverse`.
     """
-
-    score: Score
-    cells: tuple[tf.Tensor | None, ...]
-    readouts: dict[str, tf.Tensor]
-    rates: tuple[tf.Tensor, ...]
-
-
-def run(network: Network, batch: Batch, state: NetworkState | None = None) -> Trajectory:
-    """Unrolls the network over `batch["inputs"]`, `[B, T, F]`; the one transposition in time."""
-    return network.unroll(tf.transpose(batch["inputs"], [1, 0, 2]), state)
-
-
-def learning_signals(
-    objective: Objective, trajectory: Trajectory, batch: Batch, global_batch_size: int
-) -> Signals:
-    """Scores a trajectory and differentiates the loss by everything that it looks at."""
-    hidden = [tf.identity(cell.outputs) for cell in trajectory.cells]
-    readouts = {name: tf.identity(cell.outputs) for name, cell in trajectory.readouts.items()}
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([hidden, readouts])
-        seen = outputs(_with_outputs(trajectory, hidden, readouts), batch.get("mask"))
-        score = objective(seen, batch, global_batch_size)
-    dhidden, dreadouts = tape.gradient(score.loss, [hidden, readouts])
-    dreadouts = {
-        name: tf.zeros_like(readouts[name]) if gradient is None else gradient
-        for name, gradient in dreadouts.items()
-    }
-    rates = tuple(tf.reduce_mean(rate, axis=0) for rate in seen.rates)
-    return Signals(score, tuple(dhidden), dreadouts, rates)
+    model = modules.model
+    parameters = model.parameters
+    replay = _Replay(passed.trajectories)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        replay.tape = tape
+        tape.watch(parameters)
+        run = model.run(batch, passed.before, replay.unroll)
+        sums = modules.loss.sums(run.values, batch)
+    ends, seeds = [sums[key] for key in sums], [slopes[key] for key in sums]
+    total: dict[Any, tf.Tensor] = {}
+    for node in reversed(model.networks):
+        trajectory = replay.trajectories[node.name]
+        hidden, readouts = replay.leaves[node.name]
+        dhidden, dreadouts = tape.gradient(ends, [hidden, readouts], seeds)
+        dreadouts = {
+            name: tf.zeros_like(readouts[name]) if gradient is None else gradient
+            for name, gradient in dreadouts.items()
+        }
+        received = replay.received[node.name]
+        gradients, dinputs = node.module.reverse(
+            trajectory, dhidden, dreadouts, cut_every, inputs_needed=_learns(node)
+        )
+        _add(total, node.module.parameters, gradients)
+        if dinputs is not None:
+            ends, seeds = [*ends, received], [*seeds, dinputs]
+    _add(total, parameters, tape.gradient(ends, list(parameters), seeds))
+    return tuple(total.get(p.ref(), tf.zeros_like(p)) for p in parameters)
 
 
-def _with_outputs(
-    trajectory: Trajectory, hidden: list[tf.Tensor], readouts: dict[str, tf.Tensor]
-) -> Trajectory:
-    cells = zip(trajectory.cells, hidden, strict=True)
-    return Trajectory(
-        tuple(cell._replace(outputs=z) for cell, z in cells),
-        {name: trajectory.readouts[name]._replace(outputs=y) for name, y in readouts.items()},
-    )
+def _learns(node: NetworkNode) -> bool:
+    """Whether something that feeds a network is trained, so that it wants a gradient."""
+    return any(parameters_of(below) for below in ancestors(node.parents))
+
+
+def _add(total: dict[Any, tf.Tensor], parameters: Any, gradients: Any) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            before = total.get(parameter.ref())
+            total[parameter.ref()] = gradient if before is None else before + gradient
+
+
+class _Replay:
+    """Runs a model again with trajectories that are known, whose outputs are leaves of a tape."""
+
+    def __init__(self, trajectories: dict[str, Trajectory]):
+        self.trajectories = trajectories
+        self.leaves: dict[str, tuple[list[tf.Tensor], dict[str, tf.Tensor]]] = {}
+        self.received: dict[str, tf.Tensor] = {}
+        self.tape: Any = None
+
+    def unroll(self, node: NetworkNode, xs: tf.Tensor, state: Any) -> Trajectory:
+        """The known trajectory, as a function of nothing."""
+        done = self.trajectories[node.name]
+        hidden = [tf.identity(cell.outputs) for cell in done.cells]
+        readouts = {name: tf.identity(cell.outputs) for name, cell in done.readouts.items()}
+        self.tape.watch([hidden, readouts])
+        self.leaves[node.name] = hidden, readouts
+        self.received[node.name] = xs
+        cells = zip(done.cells, hidden, strict=True)
+        return Trajectory(
+            tuple(cell._replace(outputs=z) for cell, z in cells),
+            {name: done.readouts[name]._replace(outputs=y) for name, y in readouts.items()},
+        )

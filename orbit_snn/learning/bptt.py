@@ -1,9 +1,12 @@
 """Back-propagation through time."""
 
-from orbit_snn.learning.base import LearningRule, Update, Window, learning_signals, run
-from orbit_snn.losses import Objective
-from orbit_snn.networks import Network
-from orbit_snn.types import Batch, NetworkState
+import tensorflow as tf
+
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.module import GraphState
+from orbit_snn.learning.base import Forward, LearningRule, Window, back_propagate, run_forward
+from orbit_snn.types import Batch
 
 
 class BPTT(LearningRule):
@@ -16,28 +19,14 @@ class BPTT(LearningRule):
         """The whole sequence."""
         return (Window(0, steps),)
 
-    def update(
-        self,
-        network: Network,
-        objective: Objective,
-        batch: Batch,
-        state: NetworkState,
-        global_batch_size: int,
-    ) -> Update:
-        """See `LearningRule.update`."""
-        return back_propagate(network, objective, batch, state, global_batch_size)
+    def forward(
+        self, modules: TrainingModules, batch: Batch, state: GraphState, reports: bool = True
+    ) -> Forward:
+        """See `LearningRule.forward`."""
+        return run_forward(modules, batch, state, reports)
 
-
-def back_propagate(
-    network: Network,
-    objective: Objective,
-    batch: Batch,
-    state: NetworkState,
-    global_batch_size: int,
-    cut_every: int | None = None,
-) -> Update:
-    """Forward pass, learning signals, reverse pass; `cut_every` as in `unroll.reverse`."""
-    trajectory = run(network, batch, state)
-    signals = learning_signals(objective, trajectory, batch, global_batch_size)
-    gradients = network.reverse(trajectory, signals.cells, signals.readouts, cut_every)
-    return Update(gradients, trajectory.final, signals.score, signals.rates)
+    def backward(
+        self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
+    ) -> tuple[tf.Tensor, ...]:
+        """See `LearningRule.backward`."""
+        return back_propagate(modules, batch, passed, slopes)

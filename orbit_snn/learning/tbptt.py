@@ -1,10 +1,12 @@
 """Truncated back-propagation through time."""
 
-from orbit_snn.learning.base import LearningRule, Update, Window
-from orbit_snn.learning.bptt import back_propagate
-from orbit_snn.losses import Objective
-from orbit_snn.networks import Network
-from orbit_snn.types import Batch, NetworkState
+import tensorflow as tf
+
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.module import GraphState
+from orbit_snn.learning.base import Forward, LearningRule, Window, back_propagate, run_forward
+from orbit_snn.types import Batch
 
 UPDATES = ("sequence", "window")
 
@@ -41,15 +43,14 @@ class TBPTT(LearningRule):
         starts = range(0, steps, self.truncation)
         return tuple(Window(start, min(start + self.truncation, steps)) for start in starts)
 
-    def update(
-        self,
-        network: Network,
-        objective: Objective,
-        batch: Batch,
-        state: NetworkState,
-        global_batch_size: int,
-    ) -> Update:
-        """See `LearningRule.update`."""
-        return back_propagate(
-            network, objective, batch, state, global_batch_size, cut_every=self.truncation
-        )
+    def forward(
+        self, modules: TrainingModules, batch: Batch, state: GraphState, reports: bool = True
+    ) -> Forward:
+        """See `LearningRule.forward`."""
+        return run_forward(modules, batch, state, reports)
+
+    def backward(
+        self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
+    ) -> tuple[tf.Tensor, ...]:
+        """See `LearningRule.backward`."""
+        return back_propagate(modules, batch, passed, slopes, cut_every=self.truncation)

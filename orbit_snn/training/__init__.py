@@ -1,5 +1,7 @@
 """Training: trainer, evaluator and the run that puts them under an Orbit controller."""
 
+from orbit_snn.training.actions import Action as Action
+from orbit_snn.training.actions import StopTraining as StopTraining
 from orbit_snn.training.checkpoints import RunDirectoryError as RunDirectoryError
 from orbit_snn.training.evaluator import Evaluator as Evaluator
 from orbit_snn.training.options import TrainingOptions as TrainingOptions

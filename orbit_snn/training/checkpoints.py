@@ -58,14 +58,16 @@ def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
             )
 
 
-def manager(trainer: Trainer, directory: pathlib.Path, interval: int, keep: int) -> Any:
-    """A checkpoint manager that saves everything a run needs to go on exactly.
+def manager(
+    trainer: Trainer, items: Mapping[str, Any], directory: pathlib.Path, interval: int, keep: int
+) -> Any:
+    """A checkpoint manager that saves everything a run needs to go on exactly, `items`.
 
     Raises:
       RunDirectoryError: where checkpoints lie in the directory that its `checkpoint` file does not
         name, so that a run would silently start afresh among them.
     """
-    checkpoint = tf.train.Checkpoint(**trainer.checkpoint_items)
+    checkpoint = tf.train.Checkpoint(**items)
     stray = sorted(directory.glob("ckpt-*.index"))
     state = tf.train.get_checkpoint_state(str(directory)) if _has_state(directory) else None
     if stray and (state is None or not state.model_checkpoint_path):
@@ -136,12 +138,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def _check_shapes(path: str, trainer: Trainer) -> None:
-    """Compares the network's variables with a checkpoint, by their paths."""
+    """Compares the model's variables with a checkpoint, by their paths."""
     from orbit_snn.training.summaries import parameter_names  # pictures load matplotlib
 
     stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-    for name, variable in parameter_names(trainer.task.network).items():
-        key = f"network/{name}/.ATTRIBUTES/VARIABLE_VALUE"
+    for name, variable in parameter_names(trainer.training_modules.model).items():
+        key = f"model/modules/{name}/.ATTRIBUTES/VARIABLE_VALUE"
         if key in stored and list(stored[key]) != variable.shape.as_list():
             raise RunDirectoryError(
                 f"the checkpoint {path} has {name} of shape {list(stored[key])}, this "

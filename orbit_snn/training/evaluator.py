@@ -1,29 +1,36 @@
-"""The evaluator: metrics over every example of a set, once each."""
+"""The evaluator: validation losses over every example of a split, under Orbit."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import orbit
 import tensorflow as tf
 
 from orbit_snn import data
-from orbit_snn.data import Examples
-from orbit_snn.learning.base import run
+from orbit_snn.data import element_spec
+from orbit_snn.database import Database
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.metrics import Sums
-from orbit_snn.networks import outputs
-from orbit_snn.training.task import Task
+from orbit_snn.training.task import trace
 from orbit_snn.training.trainer import describe_rates
-from orbit_snn.types import Batch, Score
+from orbit_snn.types import Batch
+
+_COUNT = "examples"
 
 
 class Evaluator(orbit.StandardEvaluator):
-    """Scores a set of examples with the network as it is.
+    """Evaluates a split with the model as it is.
 
-    The last batch is filled up and its padding weighs nothing, so that the metrics are those of the
-    set whatever the batch size and the number of replicas.
+    The last batch is filled up and its padding weighs nothing, so that the results are those of the
+    split whatever the batch size and the number of replicas.
 
     Args:
-      task: network and objective.
-      examples: to evaluate; their `size` must be known.
+      training_modules: model, loss and evaluator, see `assemble_for_training`.
+      db_info: names of the features that they take.
+      database: gives the examples.
+      split: to evaluate; the number of its examples must be known.
       batch_size: examples of all replicas together, rounded up to a multiple of the replicas.
       seed: of what is random in the examples.
       xla: compile the forward pass.
@@ -32,8 +39,10 @@ class Evaluator(orbit.StandardEvaluator):
 
     def __init__(
         self,
-        task: Task,
-        examples: Examples,
+        training_modules: TrainingModules,
+        db_info: DatabaseInfo,
+        database: Database,
+        split: str,
         batch_size: int,
         seed: int = 0,
         xla: bool = True,
@@ -42,46 +51,46 @@ class Evaluator(orbit.StandardEvaluator):
         self.strategy = strategy or tf.distribute.get_strategy()
         replicas = self.strategy.num_replicas_in_sync
         batch_size = -(-batch_size // replicas) * replicas
+        examples = database.examples(split, [*db_info["inputs"], *db_info["targets"]])
         batches = data.evaluation_dataset(examples, batch_size, seed)
         self.batches = int(batches.cardinality().numpy())
         super().__init__(self.strategy.experimental_distribute_dataset(batches))
-        self.task = task
-        self._batch_size = batch_size
+        self._evaluator = training_modules.evaluator
+        self._model = training_modules.model
         self._xla = xla
-        sizes = {f"rates/{i}": cell.neuron.units for i, cell in enumerate(task.network.cells)}
-        self._sums = Sums({**dict.fromkeys(task.objective.names, 1), **sizes})
+        sizes = trace(training_modules, element_spec(examples)).evaluation
+        self._sums = Sums({**sizes, _COUNT: 1})
 
-    def eval_begin(self) -> None:
+    def eval_begin(self) -> Any:
         """Forgets the last evaluation."""
         self._sums.reset()
+        return []
 
     @tf.autograph.experimental.do_not_convert
-    def eval_step(self, iterator: Any) -> None:
+    def eval_step(self, iterator: Any) -> Any:
         """One batch."""
-        self.strategy.run(self._replica_step, args=(next(iterator),))
+        return self.strategy.run(self._replica_step, args=(next(iterator),))
 
-    def eval_end(self, *_: Any) -> dict[str, Any]:
-        """Metrics by name, rates of every cell, and the number of examples."""
-        results, counts = self._sums.result()
-        results["examples"] = round(counts["loss"])
-        return describe_rates(results, self.task)
+    def eval_reduce(self, state: Any, step_outputs: Any) -> list[dict[str, np.ndarray]]:
+        """Keeps the tensors of losses that need all examples at once, on the host."""
+        parts = {k: self.strategy.experimental_local_results(v) for k, v in step_outputs.items()}
+        replicas = range(len(next(iter(parts.values()), ())))
+        return [*state, *({k: v[i].numpy() for k, v in parts.items()} for i in replicas)]
 
-    def _replica_step(self, batch: Batch) -> None:
-        task, size = self.task, self._batch_size
+    def eval_end(self, collected: Sequence[dict[str, np.ndarray]] = ()) -> dict[str, Any]:
+        """Validation losses by name, rates of every cell, and the number of examples."""
+        sums = self._sums.read()
+        examples = round(float(sums.pop(_COUNT)[0]))
+        whole = self._evaluator.whole(collected)
+        results = self._evaluator.results({**sums, **whole})
+        return describe_rates({**results, "examples": examples}, self._evaluator)
 
+    def _replica_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         @tf.function(jit_compile=self._xla, autograph=False)
-        def score(batch: Batch) -> tuple[Score, tuple[tf.Tensor, ...]]:
-            seen = outputs(run(task.network, batch), batch.get("mask"))
-            return task.objective(seen, batch, size), seen.rates
+        def score(batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+            run = self._model.run(batch)
+            return self._evaluator.sums(run, batch), self._evaluator.collect(run, batch)
 
-        result, rates = score(batch)
-        weight = batch["weight"]
-        count = tf.reduce_sum(weight)
-        totals = {
-            f"rates/{i}": (
-                tf.reduce_sum(rate * tf.cast(weight, rate.dtype)[:, tf.newaxis], 0),
-                count,
-            )
-            for i, rate in enumerate(rates)
-        }
-        self._sums.add({**result.sums, **totals})
+        sums, collected = score(batch)
+        self._sums.add({**sums, _COUNT: tf.reduce_sum(batch["weight"])})
+        return collected

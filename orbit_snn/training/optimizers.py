@@ -1,6 +1,7 @@
-"""What is done to gradients before and while an optimizer applies them."""
+"""What is done to gradients before and while an optimizer applies them, and the learning rate."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -38,8 +39,16 @@ def apply(
 
 def learning_rate(optimizer: Any) -> float:
     """The learning rate of the next update."""
-    rate = optimizer.learning_rate
+    rate = _rate(optimizer)
     return float(tf.convert_to_tensor(rate(optimizer.iterations) if callable(rate) else rate))
+
+
+def _rate(optimizer: Any) -> Any:
+    """What an optimizer takes its rate from: a variable or a schedule, seldom something else."""
+    if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+        _ = optimizer.iterations
+        return optimizer.learning_rate
+    return optimizer._learning_rate  # `learning_rate` would be a schedule's value, one update old
 
 
 def clip_by_global_norm(
@@ -70,3 +79,74 @@ class _PerBatch(tf_keras.optimizers.schedules.LearningRateSchedule):
 def per_batch_schedule(rate: Any, updates: int) -> Any:
     """A learning rate whose schedule counts batches, for a rule of `updates` updates a batch."""
     return _PerBatch(rate, updates) if callable(rate) and updates > 1 else rate
+
+
+class _Scaled(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a variable, which is read at every update."""
+
+    def __init__(self, schedule: Any, scale: tf.Variable):
+        super().__init__()
+        self._schedule = schedule
+        self._scale = scale
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        rate = tf.convert_to_tensor(self._schedule(step))
+        return rate * tf.cast(self._scale, rate.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": self._schedule, "scale": self._scale}
+
+
+class RateScale(tf.Module):
+    """What the learning rate of an optimizer is multiplied by; `rate_scale` gives an optimizer's.
+
+    A step that is traced afterwards sees every later change without being traced again. `scale` is
+    to be saved along with the optimizer, whose own entries in a checkpoint stay what they are: a
+    constant rate is a variable of the optimizer and is changed in place, a schedule has none.
+
+    Args:
+      optimizer: of tf_keras, legacy or new, with a constant rate or a schedule.
+
+    Attributes:
+      scale: the product of all factors so far, float32.
+
+    Raises:
+      TypeError: for a rate that is neither a number nor a schedule.
+    """
+
+    def __init__(self, optimizer: Any):
+        super().__init__(name="rate_scale")
+        self.scale = tf.Variable(1.0, trainable=False, name="scale")
+        rate = _rate(optimizer)
+        # A function, for a variable would be saved here once more.
+        self._constant: Callable[[], tf.Variable | None] = lambda: None
+        if isinstance(rate, tf_keras.optimizers.schedules.LearningRateSchedule):
+            optimizer.learning_rate = _Scaled(rate, self.scale)
+        elif isinstance(rate, tf.Variable):
+            self._constant = lambda: rate
+        else:
+            raise TypeError(
+                f"the learning rate is a {type(rate).__name__}, which cannot be scaled; give the "
+                "optimizer a number or a schedule of tf_keras.optimizers.schedules."
+            )
+
+    def multiply(self, factor: float) -> None:
+        """Multiplies the learning rate, now and from now on; between two loops."""
+        self.scale.assign(self.scale * factor)
+        constant = self._constant()
+        if constant is not None:
+            constant.assign(constant * factor)
+
+
+_RATE_SCALES: weakref.WeakKeyDictionary[Any, RateScale] = weakref.WeakKeyDictionary()
+
+
+def rate_scale(optimizer: Any) -> RateScale:
+    """The one scale of an optimizer's learning rate, made at the first call, before any tracing.
+
+    Raises:
+      TypeError: for a rate that is neither a number nor a schedule.
+    """
+    if optimizer not in _RATE_SCALES:
+        _RATE_SCALES[optimizer] = RateScale(optimizer)
+    return _RATE_SCALES[optimizer]

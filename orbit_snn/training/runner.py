@@ -1,54 +1,64 @@
-"""A run: a task, a rule and an optimizer under an Orbit controller, in a directory."""
+"""A run: an assembled model, a rule and an optimizer under an Orbit controller, in a directory."""
 
-import json
 import os
-import platform
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orbit
 import tensorflow as tf
 
-from orbit_snn.data import Examples
+from orbit_snn.database import Database
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.learning import LearningRule
 from orbit_snn.training import checkpoints, summaries
+from orbit_snn.training import results as result_files
+from orbit_snn.training.actions import Action, StopTraining, actions_for
 from orbit_snn.training.checkpoints import RunDirectoryError
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.evaluator import Evaluator
 from orbit_snn.training.options import TrainingOptions
-from orbit_snn.training.task import Task
+from orbit_snn.training.task import Task, check
 from orbit_snn.training.trainer import Trainer
 
 
 class Run:
-    """Trains and evaluates a task in a directory, from where it stopped the last time.
+    """Trains and evaluates an assembled model in a directory, from where it stopped the last time.
 
-        run = Run(task, BPTT(), tf_keras.optimizers.legacy.Adam(1e-3), "runs/mine")
+        training_modules, db_info = assemble_for_training(loss, {"loss": loss})
+        run = Run(training_modules, db_info, database, BPTT(), Adam(1e-3), "runs/mine")
         results = run.train_and_evaluate()
 
     The directory gets checkpoints, TensorBoard summaries below `train/` and `validation/`, the best
     checkpoint below `best/`, and `results.json` after an evaluation.
 
     Args:
-      task: what to train on what.
+      training_modules: model, loss and evaluator.
+      db_info: names of the features that they take.
+      database: with a split `train`, and where there are, `validation` and `test`.
       rule: that makes gradients.
       optimizer: of tf_keras, legacy or new.
       model_dir: directory of the run; made where it is missing.
       options: how long and how often.
       seed: of the order of examples and of what is random in them.
       xla: compile the steps.
-      strategy: default the current one; the network was made in its scope.
+      strategy: default the current one; the model's modules were made in its scope.
       configuration: text that TensorBoard shows.
+      name: of the experiment, in files and messages.
+      actions: what else is done after every validation, besides what the options ask for.
 
     Raises:
       ValueError: where the parts do not fit together.
-      DataError: for examples that cannot be learned from, see `Task.check`.
+      DataError: for examples that cannot be learned from, see `task.check`.
       RunDirectoryError: where the directory cannot be used.
     """
 
     def __init__(
         self,
-        task: Task,
+        training_modules: TrainingModules,
+        db_info: DatabaseInfo,
+        database: Database,
         rule: LearningRule,
         optimizer: Any,
         model_dir: str | os.PathLike,
@@ -57,24 +67,45 @@ class Run:
         xla: bool = True,
         strategy: tf.distribute.Strategy | None = None,
         configuration: str = "",
+        name: str = "run",
+        actions: Sequence[Action] = (),
     ):
-        task.check()
-        _check_best_metric(task, options.best_metric)
-        self.directory = checkpoints.prepare_directory(model_dir)
-        self.task = task
+        self.task = Task(training_modules, db_info, database)
+        check(self.task)
+        _check_best_metric(training_modules, options.best_metric)
+        self.name = name
         self.options = options
         self._seed = seed
         self._xla = xla
         self._strategy = strategy or tf.distribute.get_strategy()
         self._configuration = configuration
+        self.directory = checkpoints.prepare_directory(model_dir)
         with self._strategy.scope():
             self.trainer = Trainer(
-                task, rule, optimizer, options.batch_size, seed, options.clip_norm, xla, strategy
+                *self.task,
+                rule,
+                optimizer,
+                options.batch_size,
+                seed,
+                options.clip_norm,
+                xla,
+                strategy,
             )
+            self._actions = [*actions_for(options), *actions]
+        for action in self._actions:
+            action.bind(self.trainer)
         self._manager = checkpoints.manager(
-            self.trainer, self.directory, options.checkpoint_interval, options.max_to_keep
+            self.trainer,
+            self._checkpoint_items(),
+            self.directory,
+            options.checkpoint_interval,
+            options.max_to_keep,
         )
         self._console = Console(options.train_steps, 0)
+
+    def _checkpoint_items(self) -> dict[str, Any]:
+        kept = {action.name: action for action in self._actions}
+        return {**self.trainer.checkpoint_items, **({"actions": kept} if kept else {})}
 
     @property
     def step(self) -> int:
@@ -93,7 +124,7 @@ class Run:
             if isinstance(value, (int, float, str)) and not name.startswith("_")
         }
         return {
-            "experiment": self.task.name,
+            "experiment": self.name,
             "seed": self._seed,
             "rule": {"type": rule.name, **settings},
         }
@@ -106,18 +137,34 @@ class Run:
         self._console = Console(options.train_steps, self.step)
         if restored:
             self._console.line(f"resumed at step {self.step} from {restored}")
-        if self.step >= options.train_steps:
-            self._console.line(f"already complete: step {self.step} of {options.train_steps}")
+        stopped = next((action.stopped for action in self._actions if action.stopped), "")
+        if self.step >= options.train_steps or stopped:
+            reason = stopped or f"step {self.step} of {options.train_steps}"
+            self._console.line(f"already complete: {reason}")
             return
         controller = self._controller(self._validator())
         with quiet_orbit():
-            while self.step < options.train_steps:
-                passed = self.step // options.validation_interval
-                until = (passed + 1) * options.validation_interval
-                controller.train(min(until, options.train_steps), checkpoint_at_completion=False)
-                if controller.evaluator is not None:
-                    controller.evaluate(controller.evaluator.batches)
+            try:
+                self._catch_up(controller)
+                while self.step < options.train_steps:
+                    passed = self.step // options.validation_interval
+                    until = min((passed + 1) * options.validation_interval, options.train_steps)
+                    controller.train(until, checkpoint_at_completion=False)
+                    if controller.evaluator is not None:
+                        controller.evaluate(controller.evaluator.batches)
+            except StopTraining as stop:
+                self._console.line(f"stopped at step {self.step}: {stop}")
             controller.save_checkpoint()
+
+    def _catch_up(self, controller: orbit.Controller) -> None:
+        """Validates once more where the checkpoint was saved before its validation was seen.
+
+        Actions then know what they would know if the run had never stopped.
+        """
+        due = self.step and self.step % self.options.validation_interval == 0
+        behind = any(action.seen_step < self.step for action in self._actions)
+        if due and behind and controller.evaluator is not None:
+            controller.evaluate(controller.evaluator.batches)
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the newest checkpoint on the held-out examples and writes `results.json`.
@@ -164,66 +211,45 @@ class Run:
 
     def _evaluate(self, path: str) -> dict[str, Any]:
         evaluator = self._evaluator(self._held_out())
-        batches = tf.constant(evaluator.batches)
-        scalars = {
-            name: value
-            for name, value in evaluator.evaluate(batches).items()
-            if np.ndim(value) == 0
-        }
+        found = evaluator.evaluate(tf.constant(evaluator.batches))
+        scalars = {name: value for name, value in found.items() if np.ndim(value) == 0}
         count = scalars.pop("examples")
         results = {
-            "experiment": self.task.name,
+            "experiment": self.name,
             "rule": self.trainer.rule.name,
             "seed": self._seed,
             "step": self.step,
             "metrics": {name: float(value) for name, value in scalars.items()},
             "examples": count,
-            **self._speed(),
+            **result_files.speed(
+                self.directory, self._console.steps_per_second, self._console.first_loop_seconds
+            ),
             "checkpoint": path,
-            "versions": versions(),
+            "versions": result_files.versions(),
         }
         checkpoints.write_json(self.directory / "results.json", results)
-        self._write_test_summaries(scalars)
+        result_files.write_summaries(self.directory, scalars, self.step)
         self._console.line(
             f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"
         )
         return results
 
-    def _speed(self) -> dict[str, float | None]:
-        """How fast training was; of the last session that trained, where this one did not."""
-        speed = {
-            "steps_per_second": self._console.steps_per_second,
-            "first_loop_seconds": self._console.first_loop_seconds,
-        }
-        path = self.directory / "results.json"
-        if self._console.first_loop_seconds is not None or not path.exists():
-            return speed
-        before = json.loads(path.read_text())
-        return {name: before.get(name) for name in speed}
+    def _held_out(self) -> str:
+        for split in ("test", "validation"):
+            if split in self.task.database.splits:
+                return split
+        raise ValueError(
+            "the database has neither test nor validation examples to evaluate; give it some, or "
+            "only train."
+        )
 
-    def _held_out(self) -> Examples:
-        examples = self.task.test or self.task.validation
-        if examples is None:
-            raise ValueError(
-                "the task has neither test nor validation examples to evaluate; give it some, or "
-                "only train."
-            )
-        return examples
-
-    def _write_test_summaries(self, scalars: dict[str, Any]) -> None:
-        writer = tf.summary.create_file_writer(str(self.directory / "test"))
-        with writer.as_default():
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value, step=self.step)
-        writer.flush()
-
-    def _evaluator(self, examples: Any) -> Evaluator:
+    def _evaluator(self, split: str) -> Evaluator:
         size = self.options.eval_batch_size or self.options.batch_size
         with self._strategy.scope():
-            return Evaluator(self.task, examples, size, self._seed, self._xla, self._strategy)
+            return Evaluator(*self.task, split, size, self._seed, self._xla, self._strategy)
 
     def _validator(self) -> Evaluator | None:
-        return None if self.task.validation is None else self._evaluator(self.task.validation)
+        return self._evaluator("validation") if "validation" in self.task.database.splits else None
 
     def _controller(self, validator: Evaluator | None) -> orbit.Controller:
         """Orbit's controller with our line a loop, histograms, pictures and the best checkpoint."""
@@ -260,21 +286,23 @@ class Run:
         return show
 
     def _eval_actions(self, manager: Any) -> list[Any]:
-        if self.task.validation is None:
+        if "validation" not in self.task.database.splits:
             return []
-        pictures = summaries.ActivityPictures(
-            self.task, self.task.validation, self.options.pictures, self._seed
-        )
+        model = self.task.training_modules.model
+        examples = self.task.database.examples("validation", self._features())
+        drawn = summaries.ActivityPictures(model, examples, self.options.pictures, self._seed)
 
         def show(output: dict[str, Any]) -> None:
             self._console.line(f"validation at step {self.step} | {format_metrics(output)}")
             writer = manager.summary_writer()
             summaries.write_histograms(output, writer, self.step)
-            weights = summaries.weight_histograms(self.task.network)
-            summaries.write_histograms(weights, writer, self.step)
-            pictures.write(writer, self.step)
+            summaries.write_histograms(summaries.weight_histograms(model), writer, self.step)
+            drawn.write(writer, self.step)
 
-        return [show, *self._keep_best()]
+        return [show, *self._keep_best(), *self._actions]
+
+    def _features(self) -> list[str]:
+        return [name for names in self.task.db_info.values() for name in names]
 
     def _keep_best(self) -> list[Any]:
         """The action that saves the checkpoint with the best validation metric."""
@@ -289,35 +317,19 @@ class Run:
             max_to_keep=1,
             checkpoint_name="best_ckpt",
         )
-        condition = orbit.actions.NewBestMetric(
+        new = orbit.actions.NewBestMetric(
             metric, self.options.higher_is_better, filename=str(directory / "best.json")
         )
         save = lambda _: best.save(self.trainer.global_step)  # noqa: E731
-        return [orbit.actions.ConditionalAction(condition, save)]
+        return [orbit.actions.ConditionalAction(new.test, [save, new.commit])]
 
 
-def _check_best_metric(task: Task, metric: str) -> None:
+def _check_best_metric(modules: TrainingModules, metric: str) -> None:
     """Raises ValueError for a metric that no evaluation will give."""
+    evaluator = modules.evaluator
     rates = [
-        f"{name}/cell{index}"
-        for index, cell in enumerate(task.network.cells)
-        for name in ("rate_hz", "silent", "saturated")
-        if cell.neuron.spiking
+        f"{k}/{name}" for name in evaluator.spiking for k in ("rate_hz", "silent", "saturated")
     ]
-    known = (*task.objective.names, *rates)
+    known = (*evaluator.names, *rates)
     if metric and metric not in known:
         raise ValueError(f"best_metric is {metric!r}; expected one of {', '.join(known)}.")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed the results."""
-    from importlib import metadata
-
-    packages = ("orbit_snn", "tensorflow", "tf-models-official", "tf_keras", "numpy")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "source checkout"
-    return found

@@ -1,104 +1,167 @@
-"""What is trained on what: a network, its objective and its data."""
+"""What is trained on what: an assembled model, and a database that gives it examples."""
 
-import dataclasses
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.data import DataError, Examples, check_examples, element_spec
-from orbit_snn.losses import Objective
-from orbit_snn.networks import Network
+from orbit_snn.data import DataError, check_examples, element_spec
+from orbit_snn.database import Database
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.assembly import DatabaseInfo
+from orbit_snn.graph.loss_module import feature_of
+from orbit_snn.graph.nodes import Node
+from orbit_snn.graph.types import IdxType
 from orbit_snn.types import Batch
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A network, what it is to minimise and the examples that it sees.
+class Task(NamedTuple):
+    """Data and graph of a task.
 
     Attributes:
-      name: in files and messages.
-      network: to train; made in the scope of the strategy that trains it.
-      objective: what to minimise and to report.
-      train: examples to learn from.
-      validation: examples to watch and choose by while training; None leaves that out.
-      test: held-out examples for the numbers at the end; default the validation examples.
+      training_modules: what `assemble_for_training` made of the losses.
+      db_info: names of the features that they take.
+      database: with a split `train`, and where there are, `validation` and `test`.
     """
 
-    name: str
-    network: Network
-    objective: Objective
-    train: Examples
-    validation: Examples | None = None
-    test: Examples | None = None
+    training_modules: TrainingModules
+    db_info: DatabaseInfo
+    database: Database
 
-    def check(self, limit: int = 32) -> None:
-        """Looks at some examples of every set before time is spent on training.
 
-        Args:
-          limit: how many of each.
+class Shapes(NamedTuple):
+    """What is known of a pass through a model before it is made.
 
-        Raises:
-          DataError: for sequences without steps, NaN, silent inputs, labels without a readout
-            output of their own.
-        """
-        for examples in (self.train, self.validation, self.test):
-            if examples is None:
-                continue
-            self._check_shapes(examples)
-            labels = {
-                label: self.network.readouts[readout].neuron.units
-                for label, readout in self.objective.labels.items()
-            }
-            check_examples(examples, labels=labels, limit=limit)
+    Attributes:
+      losses: size of each sum of the training loss.
+      reports: size of each sum that training reports: validation losses but `loss`, and rates.
+      evaluation: size of each sum of an evaluation.
+      predictions: shape of every judged output by name of node.
+      steps: length T of the sequences; 1 where there are none.
+    """
 
-    def _check_shapes(self, examples: Examples) -> None:
-        """Compares the features of an example with what the network and the objective take."""
+    losses: dict[str, int]
+    reports: dict[str, int]
+    evaluation: dict[str, int]
+    predictions: dict[str, tf.TensorShape]
+    steps: int
+
+
+def trace(modules: TrainingModules, spec: dict[str, tf.TensorSpec], size: int = 2) -> Shapes:
+    """Shapes of everything, found by tracing the model on examples of these shapes.
+
+    Args:
+      modules: what is traced.
+      spec: of every feature of one example.
+      size: examples in a batch.
+
+    Raises:
+      GraphError: where the features do not fit the model or its losses.
+    """
+    model, loss, evaluator = modules
+    shapes: dict[str, tf.TensorShape] = {}
+
+    @tf.function(autograph=False)
+    def call(batch: Batch) -> tuple[Any, Any, Any]:
+        run = model.run(batch)
+        shapes.update({node.name: run.values[node.name].shape for node in model.nodes_to_compute})
+        steps = {name: done.cells[0].outputs.shape for name, done in run.trajectories().items()}
+        shapes.update(steps)
+        reports = evaluator.sums(run, batch, skip=("loss",))
+        return loss.sums(run.values, batch), reports, evaluator.sums(run, batch)
+
+    batch = {n: tf.TensorSpec([size, *s.shape], s.dtype) for n, s in spec.items()}
+    traced = call.get_concrete_function(batch)
+    losses, reports, evaluation = (
+        {key: value.shape.num_elements() for key, value in sums.items()}
+        for sums in traced.structured_outputs
+    )
+    steps = next((shapes[node.name][0] for node in model.networks), 1)
+    predictions = {node.name: shapes[node.name] for node in model.nodes_to_compute}
+    return Shapes(losses, reports, evaluation, predictions, steps)
+
+
+def check(task: Task, limit: int = 32) -> Shapes:
+    """Looks at some examples of every split before time is spent on training.
+
+    Args:
+      task: what is to be trained.
+      limit: how many examples of each split.
+
+    Raises:
+      DataError: for a missing feature, sequences without steps, NaN, silent inputs, labels without
+        an output of their own.
+      GraphError: where shapes do not fit.
+    """
+    modules, db_info, database = task
+    if "train" not in database.splits:
+        raise DataError(f"the database has the splits {', '.join(database.splits)}; add `train`.")
+    names = [*db_info["inputs"], *db_info["targets"]]
+    shapes = None
+    for split in reversed(database.splits):
+        examples = database.examples(split, names)
         spec = element_spec(examples)
-        cell = self.network.cells[0]
-        wanted, dtype = cell.feedforward.inputs, cell.neuron.dtype
-        given = spec.get("inputs")
-        if given is None or given.shape.rank != 2 or given.shape[1] != wanted:
-            raise DataError(
-                f"an example has {_described(spec)}; the network takes a feature `inputs` of shape "
-                f"[T, {wanted}]."
-            )
-        if given.dtype != dtype:
-            raise DataError(
-                f"the inputs are {given.dtype.name}, the network computes in {dtype.name}; convert "
-                "the data, or make the network with that dtype."
-            )
-        for name in ("mask", *self.objective.temporal):
-            feature = spec.get(name)
-            if feature is None and name == "mask":
-                continue
-            if feature is None or feature.shape[:1] != given.shape[:1]:
-                raise DataError(
-                    f"an example has {_described(spec)}; `{name}` needs one value for each of the "
-                    f"{given.shape[0]} steps of the inputs."
-                )
-        for name, readout in self.objective.labels.items():
-            if name not in spec or readout not in self.network.readouts:
-                raise DataError(
-                    f"the objective reads the label `{name}` and the readout `{readout}`; there "
-                    f"are the features {_described(spec)} and the readouts "
-                    f"{', '.join(self.network.readouts)}."
-                )
+        _check_steps(modules, spec)
+        shapes = trace(modules, spec)
+        sequences = [n for n in modules.model.temporal if n in db_info["inputs"]]
+        masks = [node.mask.db_name for node in modules.model.networks if node.mask is not None]
+        inputs = [name for name in sequences if name not in masks] or db_info["inputs"]
+        labels = _labels(modules, shapes)
+        mask = next(iter(masks), None)
+        check_examples(examples, inputs=inputs, labels=labels, mask=mask, limit=limit)
+    assert shapes is not None
+    return shapes
 
 
-def _described(spec: dict[str, tf.TensorSpec]) -> str:
-    return ", ".join(f"`{name}` {feature.shape.as_list()}" for name, feature in spec.items())
+def temporal_features(modules: TrainingModules) -> frozenset[str]:
+    """Features of a batch that have a time axis, `[B, T, ...]`."""
+    return frozenset(
+        (*modules.model.temporal, *modules.loss.temporal, *modules.evaluator.loss.temporal)
+    )
 
 
-def window_of(batch: Batch, objective: Objective, start: int, stop: int) -> Batch:
-    """The features of a batch between two steps; those without a time axis stay whole."""
-    temporal = {"inputs", "mask", *objective.temporal}
+def window_of(batch: Batch, temporal: frozenset[str], start: int, stop: int) -> Batch:
+    """The features of a batch between two steps; those without a time axis stay whole.
+
+    A label for all steps of a sequence, `[B]`, has none.
+    """
     return {
-        name: value[:, start:stop] if name in temporal else value for name, value in batch.items()
+        name: value[:, start:stop] if name in temporal and value.shape.rank > 1 else value
+        for name, value in batch.items()
     }
 
 
-def steps_of(batch: Batch) -> int:
-    """Number of steps T of a batch, from its static shape."""
-    shape = batch["inputs"].shape
-    if shape.rank != 3 or shape[1] is None:
-        raise ValueError(f"the batch's inputs have shape {shape}; expected [B, T, F], all known.")
-    return shape[1]
+def time_axis_maker(modules: TrainingModules) -> Node | None:
+    """A node that makes sequences of what has no steps, so that they cannot be cut to windows."""
+    for node in modules.model.nodes:
+        from_steps = any(parent.index is IdxType.SEQ_STEP for parent in node.parents)
+        if node.index is IdxType.SEQ_STEP and node.parents and not from_steps:
+            return node
+    return None
+
+
+def _check_steps(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> None:
+    """Every feature with a time axis has the same number of steps."""
+    features = temporal_features(modules)
+    temporal = [name for name in spec if name in features and spec[name].shape.rank]
+    if not temporal:
+        return
+    first = temporal[0]
+    steps = spec[first].shape[:1].as_list()
+    for name in temporal:
+        if spec[name].shape[:1].as_list() != steps:
+            shapes = ", ".join(f"`{n}` {s.shape.as_list()}" for n, s in spec.items())
+            raise DataError(
+                f"an example has {shapes}; `{name}` needs one value for each of the "
+                f"{steps[0] if steps else 'T'} steps of `{first}`."
+            )
+
+
+def _labels(modules: TrainingModules, shapes: Shapes) -> dict[str, int]:
+    """Features that hold class labels, with the number of classes."""
+    found = {}
+    for loss in (modules.loss, modules.evaluator.loss):
+        for node in loss.reductions.values():
+            if getattr(node, "classes", False):
+                scores, labels = (getattr(parent, "origin") for parent in node.parents)  # noqa: B009
+                found[feature_of(labels)] = int(shapes.predictions[scores.name][-1])
+    return found

@@ -1,6 +1,6 @@
-"""The trainer: one learning rule, one network, any strategy."""
+"""The trainer: one learning rule, one assembled model, any strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,21 @@ import orbit
 import tensorflow as tf
 
 from orbit_snn import data
-from orbit_snn.learning import LearningRule, Update
+from orbit_snn.data import element_spec
+from orbit_snn.database import Database
+from orbit_snn.graph import GraphError, TrainingModules
+from orbit_snn.graph.assembly import DatabaseInfo
+from orbit_snn.graph.evaluation import RATES, GraphEvaluator
+from orbit_snn.graph.module import GraphState
+from orbit_snn.learning import LearningRule
+from orbit_snn.learning.base import Forward
 from orbit_snn.metrics import Sums, rate_summary
 from orbit_snn.training import optimizers
-from orbit_snn.training.task import Task, steps_of, window_of
+from orbit_snn.training.batches import BatchSize
+from orbit_snn.training.task import temporal_features, time_axis_maker, trace, window_of
 from orbit_snn.types import Batch
+
+_LOSS = "loss/"
 
 
 class TrainingError(RuntimeError):
@@ -20,11 +30,13 @@ class TrainingError(RuntimeError):
 
 
 class Trainer(orbit.StandardTrainer):
-    """Runs a learning rule on a task, inside `tf.function`.
+    """Runs a learning rule on an assembled model, inside `tf.function`.
 
         for each batch:                                    one global step
           for each window of the rule:                     replica context
-            gradients = rule.update(...)                   one XLA program
+            sums of the loss = rule.forward(...)           one XLA program
+            slopes = d loss / d (sums over the replicas)
+            gradients = rule.backward(..., slopes)         the same program on one replica
             gradients = clip(sum over the replicas)
             optimizer.apply(gradients)
 
@@ -32,7 +44,9 @@ class Trainer(orbit.StandardTrainer):
     that is restored goes on with the very batch it would have had.
 
     Args:
-      task: network, objective and examples.
+      training_modules: model, loss and evaluator, see `assemble_for_training`.
+      db_info: names of the features that they take.
+      database: gives the examples of its split `train`.
       rule: that makes gradients.
       optimizer: of tf_keras, legacy or new.
       batch_size: examples of all replicas together.
@@ -48,7 +62,9 @@ class Trainer(orbit.StandardTrainer):
 
     def __init__(
         self,
-        task: Task,
+        training_modules: TrainingModules,
+        db_info: DatabaseInfo,
+        database: Database,
         rule: LearningRule,
         optimizer: Any,
         batch_size: int,
@@ -61,50 +77,88 @@ class Trainer(orbit.StandardTrainer):
         options = orbit.StandardTrainerOptions(use_tf_while_loop=tf_while_loop)
         super().__init__(train_dataset=None, options=options)
         self.strategy = strategy or tf.distribute.get_strategy()
-        replicas = self.strategy.num_replicas_in_sync
-        if batch_size % replicas:
-            raise ValueError(
-                f"a batch of {batch_size} examples cannot be split evenly over {replicas} "
-                f"replicas; make the batch size a multiple of {replicas}."
-            )
-        if replicas > 1 and task.objective.couples_examples:
-            raise ValueError(
-                f"a loss over the whole batch (reduction=batch) cannot be split over {replicas} "
-                "replicas; use reduction=sample, or one replica."
-            )
         if not isinstance(rule, LearningRule):
             raise ValueError(f"the rule is {rule!r}; expected an object of a rule, such as BPTT().")
-        data.check_batch_size(task.train, batch_size)
-        self.task = task
+        self._examples = database.examples("train", [*db_info["inputs"], *db_info["targets"]])
+        self.training_modules = training_modules
         self.rule = rule
         self.optimizer = optimizer
         self.global_step = orbit.utils.create_global_step()
-        self._parameters = task.network.parameters
-        self._batch_size = batch_size
+        self._parameters = training_modules.model.parameters
         self._seed = seed
         self._clip_norm = clip_norm
         self._xla = xla
+        self._temporal = temporal_features(training_modules)
+        shapes = trace(training_modules, element_spec(self._examples))
+        self.windows = rule.windows(shapes.steps)
+        self._check_parts()
+        self._check_batch_size(batch_size)
+        self._batches = BatchSize(batch_size)
         optimizers.build_slots(optimizer, self._parameters)
-        sizes = {f"rates/{i}": cell.neuron.units for i, cell in enumerate(task.network.cells)}
-        scalars = (*task.objective.names, "gradient_norm")
-        self._sums = Sums({**dict.fromkeys(scalars, 1), **sizes})
+        losses = {_LOSS + key: size for key, size in shapes.losses.items()}
+        self._sums = Sums({**losses, **shapes.reports, "gradient_norm": 2})
+
+    def _check_parts(self) -> None:
+        """What cannot be trained in this way is said before it is tried."""
+        modules, replicas = self.training_modules, self.strategy.num_replicas_in_sync
+        if not self._parameters:
+            raise GraphError("the model has nothing to train; make some of its weights trainable.")
+        maker = time_axis_maker(modules)
+        if maker is not None and len(self.windows) > 1:
+            raise GraphError(
+                f"node `{maker.name}` makes the time axis inside the model, which cannot be cut "
+                f"into the {len(self.windows)} windows of {self.rule.name}; make it in the data "
+                "(from_arrays(..., encode=...)), or update once a sequence."
+            )
+        if replicas > 1 and modules.loss.collected:
+            raise GraphError(
+                f"{modules.loss.collected[0].name} needs the whole batch at once, which {replicas} "
+                "replicas do not have; train on a loss of reductions, or on one replica."
+            )
+
+    def _check_batch_size(self, size: int) -> None:
+        replicas = self.strategy.num_replicas_in_sync
+        if size % replicas:
+            raise ValueError(
+                f"a batch of {size} examples cannot be split evenly over {replicas} "
+                f"replicas; make the batch size a multiple of {replicas}."
+            )
+        data.check_batch_size(self._examples, size)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of all replicas together; may be set between two loops."""
+        return self._batches.size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._check_batch_size(size)
+        self._batches.change(size, int(self.global_step.numpy()))
+        self.forget_data()
+
+    def forget_data(self) -> None:
+        """Makes the next loop start its data anew, where the global step says."""
+        self._train_dataset = None
+        self._train_iter = None
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
         """Everything that has to be saved for training to go on exactly where it stopped."""
         return {
-            "network": self.task.network,
+            "model": self.training_modules.model,
             "rule": self.rule,
             "optimizer": self.optimizer,
             "global_step": self.global_step,
+            "batches": self._batches,
         }
 
     def train_loop_begin(self) -> None:
         """Resets the metrics; makes the data from the global step on, if there are none yet."""
         self._sums.reset()
         if self._train_dataset is None:
-            step = int(self.global_step.numpy())
-            batches = data.training_dataset(self.task.train, self._batch_size, self._seed, step)
+            start = self._batches.position(int(self.global_step.numpy()))
+            size = self._batches.size
+            batches = data.training_dataset(self._examples, size, self._seed, position=start)
             self.train_dataset = self.strategy.experimental_distribute_dataset(batches)
 
     @tf.autograph.experimental.do_not_convert
@@ -119,7 +173,12 @@ class Trainer(orbit.StandardTrainer):
         Raises:
           TrainingError: where the loss or a gradient was not finite.
         """
-        results, _ = self._sums.result()
+        modules, sums = self.training_modules, self._sums.read()
+        total, count = sums.pop("gradient_norm")
+        losses = {k.removeprefix(_LOSS): sums.pop(k) for k in [*sums] if k.startswith(_LOSS)}
+        (loss,) = (float(v) for v in modules.loss.values(losses))
+        reported = modules.evaluator.results(sums, learning=True)
+        results = {"loss": loss, **reported, "gradient_norm": total / count}
         step = int(self.global_step.numpy())
         for name in ("loss", "gradient_norm"):
             if not np.isfinite(results[name]):
@@ -129,48 +188,69 @@ class Trainer(orbit.StandardTrainer):
                     "this loop was saved."
                 )
         results["learning_rate"] = optimizers.learning_rate(self.optimizer)
-        return describe_rates(results, self.task)
+        return describe_rates(results, modules.evaluator)
 
     def _replica_step(self, batch: Batch) -> None:
         """All windows of one batch, on one replica."""
-        task, size = self.task, self._batch_size
+        one_window = self._alone() if self.strategy.num_replicas_in_sync == 1 else self._together()
+        model = self.training_modules.model
+        state = model.initial_state(next(iter(batch.values())).shape[0])
+        for start, stop in self.windows:
+            window = window_of(batch, self._temporal, start, stop)
+            gradients, passed = one_window(window, state)
+            norm = self._apply(gradients)
+            losses = {_LOSS + key: value for key, value in passed.sums.items()}
+            norms = tf.stack([norm, tf.ones_like(norm)])
+            self._sums.add({**losses, **passed.reports, "gradient_norm": norms})
+            state = passed.state
+
+    def _alone(self) -> Callable[[Batch, GraphState], tuple[Sequence[tf.Tensor], Any]]:
+        """One window where there is one replica: one program."""
 
         @tf.function(jit_compile=self._xla, autograph=False)
-        def update(window: Batch, state: Any) -> Update:
-            return self.rule.update(task.network, task.objective, window, state, size)
+        def update(window: Batch, state: GraphState) -> Any:
+            return self.rule.update(self.training_modules, window, state)
 
-        state = task.network.initial_state(batch["inputs"].shape[0])
-        for start, stop in self.rule.windows(steps_of(batch)):
-            result = update(window_of(batch, task.objective, start, stop), state)
-            norm = self._apply(result.gradients)
-            one = tf.ones_like(norm)
-            rates = {f"rates/{i}": (rate, one) for i, rate in enumerate(result.rates)}
-            self._sums.add({**result.score.sums, "gradient_norm": (norm, one), **rates})
-            state = result.state
+        def one_window(window: Batch, state: GraphState) -> tuple[Sequence[tf.Tensor], Any]:
+            done = update(window, state)
+            return done.gradients, done
+
+        return one_window
+
+    def _together(self) -> Callable[[Batch, GraphState], tuple[Sequence[tf.Tensor], Any]]:
+        """One window of several replicas: two programs, the sums of the loss added in between."""
+        modules, rule = self.training_modules, self.rule
+        context = tf.distribute.get_replica_context()
+
+        @tf.function(jit_compile=self._xla, autograph=False)
+        def forward(window: Batch, state: GraphState) -> Forward:
+            return rule.forward(modules, window, state)
+
+        @tf.function(jit_compile=self._xla, autograph=False)
+        def backward(window: Batch, passed: Forward, sums: Any) -> tuple[tf.Tensor, ...]:
+            return rule.backward(modules, window, passed, modules.loss.slopes(sums))
+
+        def one_window(window: Batch, state: GraphState) -> tuple[Sequence[tf.Tensor], Any]:
+            passed = forward(window, state)
+            keys = list(passed.sums)
+            values = [passed.sums[key] for key in keys]
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+            gradients = backward(window, passed, dict(zip(keys, total, strict=True)))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)), passed
+
+        return one_window
 
     def _apply(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Sums over replicas, penalises, clips and applies; returns the norm before clipping."""
-        context = tf.distribute.get_replica_context()
-        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
-        gradients = self._penalised(gradients)
+        """Clips gradients that are summed over replicas and applies them; the norm before that."""
         gradients, norm = optimizers.clip_by_global_norm(gradients, self._clip_norm)
         optimizers.apply(self.optimizer, gradients, self._parameters)
         return norm
 
-    def _penalised(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Gradients plus that of the weight penalty, which is on matrices only."""
-        l2 = self.task.objective.l2
-        pairs = zip(gradients, self._parameters, strict=True)
-        return [g + l2 * p if l2 and p.shape.rank > 1 else g for g, p in pairs]
 
-
-def describe_rates(results: dict[str, Any], task: Task) -> dict[str, Any]:
+def describe_rates(results: dict[str, Any], evaluator: GraphEvaluator) -> dict[str, Any]:
     """Adds mean rate in Hz, silent and saturated fractions of every spiking cell."""
-    described = {name: value for name, value in results.items() if not name.startswith("rates/")}
-    for index, cell in enumerate(task.network.cells):
-        rates = results[f"rates/{index}"]
-        described[f"rates/cell{index}"] = rates
-        if cell.neuron.spiking:
-            for name, value in rate_summary(rates, cell.neuron.dt_ms).items():
-                described[f"{name}/cell{index}"] = value
+    described = dict(results)
+    for name, dt_ms in evaluator.spiking.items():
+        for kind, value in rate_summary(results[RATES + name], dt_ms).items():
+            described[f"{kind}/{name}"] = value
     return described

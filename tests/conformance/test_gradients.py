@@ -1,5 +1,6 @@
 """The reverse scan gives the gradients of autodiff and of the NumPy oracle, for every neuron."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_reverse_scan(row: str, architecture: str) -> None:
     got = zoo.by_name(p, update.gradients)
     loss, tape = zoo.autodiff(p)
     want_loss, want = zoo.reference(p)
-    np.testing.assert_allclose([update.score.loss, loss], want_loss, rtol=1e-12)
+    np.testing.assert_allclose([update.loss, loss], want_loss, rtol=1e-12)
     zoo.assert_equal(got, zoo.by_name(p, tape))
     zoo.assert_equal(got, want)
     assert_alive(p, got)
@@ -134,7 +135,7 @@ def test_compiled(row: str, architecture: str, every: int | None, compiled: bool
     update = tf.function(lambda: zoo.reverse_scan(p), jit_compile=compiled, autograph=False)()
     want = zoo.reverse_scan(zoo.problem(row, architecture))
     zoo.assert_equal(zoo.by_name(p, update.gradients), bptt(zoo.problem(row, architecture)))
-    np.testing.assert_allclose(update.score.loss, want.score.loss, rtol=1e-12)
+    np.testing.assert_allclose(update.loss, want.loss, rtol=1e-12)
     assert_close(update.state, want.state)
 
 
@@ -184,7 +185,7 @@ def test_given_state(row: str, every: int | None) -> None:
     """Gradients of a sequence that starts from a given state."""
     p = zoo.problem(row, "deep", checkpoint_every=every)
     state = random_state(p)
-    got = BPTT().update(p.network, p.objective, p.batch, state, p.size)
+    got = BPTT().update(p.modules, p.batch, {"net": state})
     start = {f"h{i}": own for i, own in enumerate(state.cells)} | state.readouts
     initial = {
         f"{layer}.initial.{name}": value
@@ -194,7 +195,7 @@ def test_given_state(row: str, every: int | None) -> None:
     loss, want = oracle.loss_gradient(
         p.reference, p.weights | initial, p.xs.numpy(), p.reference_loss, trainable=p.weights
     )
-    assert float(got.score.loss) == pytest.approx(loss, rel=1e-12)
+    assert float(got.loss) == pytest.approx(loss, rel=1e-12)
     want = {n: g * p.weights[n] if zoo.is_log(n) else g for n, g in want.items()}
     zoo.assert_equal(zoo.by_name(p, got.gradients), want)
 
@@ -238,7 +239,7 @@ def test_recurrent_readout() -> None:
     p = zoo.problem("alif", "recurrent")
     readout = zoo.make_cell(zoo.BY_NAME["leaky-tanh"], 5, Hidden(2, bias=True), tf.float64)
     network = Network(p.network.cells, {"a": readout})
-    p = Problem(network, p.reference, p.weights, p.variables, p.batch, p.objective, None)
+    p = dataclasses.replace(p, network=network, modules=zoo.assemble(network))
     assert_gradients(zoo.reverse_scan(p).gradients, zoo.autodiff(p)[1])
 
 
@@ -249,18 +250,21 @@ def test_frozen_connection() -> None:
     fixed = Dense(4, 3, trainable=False, dtype=tf.float64)
     fixed.kernel.assign(above.feedforward.kernel)
     network = Network([below, Cell(above.neuron, fixed)], p.network.readouts)
-    p = Problem(network, p.reference, p.weights, p.variables, p.batch, p.objective, None)
+    p = dataclasses.replace(p, network=network, modules=zoo.assemble(network))
     got = zoo.reverse_scan(p).gradients
     assert all(variable is not fixed.kernel for variable in network.parameters)
     assert_gradients(got, zoo.autodiff(p)[1])
 
 
-def on(p: Problem, features: dict[str, tf.Tensor], share: int | None = None) -> list[np.ndarray]:
-    """Gradients on another batch; by default that batch is the global batch."""
-    size = features["inputs"].shape[0]
-    state = p.network.initial_state(size)
-    update = BPTT().update(p.network, p.objective, features, state, share or size)
-    return [gradient.numpy() for gradient in update.gradients]
+def on(p: Problem, *parts: dict[str, tf.Tensor]) -> list[np.ndarray]:
+    """Gradients on other examples, on as many replicas as there are parts."""
+    rule, loss = BPTT(), p.modules.loss
+    states = [zoo.initial_state(p, part["inputs"].shape[0]) for part in parts]
+    passed = [rule.forward(p.modules, *each) for each in zip(parts, states, strict=True)]
+    sums = {key: tf.add_n([each.sums[key] for each in passed]) for key in passed[0].sums}
+    pairs = zip(parts, passed, strict=True)
+    gradients = [rule.backward(p.modules, *each, loss.slopes(sums)) for each in pairs]
+    return [np.sum(each, axis=0) for each in zip(*gradients, strict=True)]
 
 
 @pytest.mark.parametrize("row", ["lif", "alif", "mixed-trained"])
@@ -279,7 +283,7 @@ def test_batch_is_mean_of_samples(row: str, opposite: str) -> None:
     samples = [{name: pair[i] for name, pair in pairs.items()} for i in range(2)]
     both = on(p, batch)
     means = [(a + b) / 2 for a, b in zip(*(on(p, s) for s in samples), strict=True)]
-    shares = [a + b for a, b in zip(*(on(p, s, share=2) for s in samples), strict=True)]
+    shares = on(p, *samples)
     assert all(np.any(gradient) for gradient in (means[0], means[-1]))
     for got, mean, share in zip(both, means, shares, strict=True):
         np.testing.assert_allclose(got, mean, rtol=0, atol=1e-12)
@@ -293,7 +297,7 @@ def test_float32(row: str, every: int | None) -> None:
     p = zoo.problem(row, "deep", dtype=tf.float32, checkpoint_every=every)
     double = zoo.problem(row, "deep")
     update = zoo.reverse_scan(p)
-    tensors = [*update.gradients, *tf.nest.flatten(update.state), update.score.loss]
+    tensors = [*update.gradients, *tf.nest.flatten(update.state), update.loss]
     assert {tensor.dtype for tensor in tensors} == {tf.float32}
     pairs = zip(p.network.unroll(p.xs).cells, double.network.unroll(double.xs).cells, strict=True)
     for single, exact in pairs:

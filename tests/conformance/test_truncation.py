@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from orbit_snn.graph import InputNode, NetworkNode, SquaredError, assemble_for_training
+from orbit_snn.graph.module import GraphState
 from orbit_snn.learning import BPTT, TBPTT
 from orbit_snn.learning.base import Update
-from orbit_snn.losses import regression
-from orbit_snn.networks import outputs
-from orbit_snn.types import Batch, NetworkState
+from orbit_snn.training.task import temporal_features, window_of
+from orbit_snn.types import Batch
 from tests.conformance import zoo
 from tests.conformance.zoo import Problem
 
@@ -29,8 +30,7 @@ def problem(row: str, architecture: str, **kwargs) -> Problem:
 
 
 def update(p: Problem, rule: BPTT | TBPTT) -> Update:
-    state = p.network.initial_state(p.size)
-    return rule.update(p.network, p.objective, p.batch, state, p.size)
+    return rule.update(p.modules, p.batch, zoo.initial_state(p))
 
 
 def gradients(p: Problem, rule: BPTT | TBPTT) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ def test_truncated_gradient(row: str, architecture: str, truncation: int) -> Non
     got = zoo.by_name(p, result.gradients)
     loss, tape = zoo.autodiff(p, truncation)
     want_loss, want = zoo.reference(p, truncation)
-    np.testing.assert_allclose([result.score.loss, loss], want_loss, rtol=1e-12)
+    np.testing.assert_allclose([result.loss, loss], want_loss, rtol=1e-12)
     zoo.assert_equal(got, zoo.by_name(p, tape))
     zoo.assert_equal(got, want)
 
@@ -101,13 +101,14 @@ def test_windows(steps: int, truncation: int) -> None:
     assert TBPTT(truncation).windows(steps) == BPTT().windows(steps) == ((0, steps),)
 
 
-def windows_of(p: Problem, rule: TBPTT) -> list[tuple[Batch, NetworkState, Update]]:
+def windows_of(p: Problem, rule: TBPTT) -> list[tuple[Batch, GraphState, Update]]:
     """Every window's batch, the state before it, and what the rule makes of it."""
-    state, result = p.network.initial_state(p.size), []
+    state, result = zoo.initial_state(p), []
+    temporal = temporal_features(p.modules)
+    assert {"inputs", "target"} <= temporal
     for start, stop in rule.windows(p.steps):
-        temporal = ("inputs", "mask", *p.objective.temporal)
-        batch = p.batch | {name: p.batch[name][:, start:stop] for name in temporal}
-        done = rule.update(p.network, p.objective, batch, state, p.size)
+        batch = window_of(p.batch, temporal, start, stop)
+        done = rule.update(p.modules, batch, state)
         result.append((batch, state, done))
         state = done.state
     return result
@@ -121,14 +122,16 @@ def test_window_updates(row: str) -> None:
     assert [batch["inputs"].shape[1] for batch, _, _ in found] == [3, 3, 3, 1]
     for batch, state, done in found:
         with tf.GradientTape() as tape:
-            trajectory = p.network.unroll(tf.transpose(batch["inputs"], [1, 0, 2]), state)
-            loss = p.objective(outputs(trajectory, batch["mask"]), batch, p.size).loss
+            xs = tf.transpose(batch["inputs"], [1, 0, 2])
+            loss = zoo.loss_of(p, p.network.unroll(xs, state["net"]), batch)
         want = tape.gradient(loss, p.network.parameters)
         zoo.assert_equal(zoo.by_name(p, done.gradients), zoo.by_name(p, want))
     tail = zoo.by_name(p, found[-1][2].gradients)
     assert all(np.any(tail[name]) for name in ("h0.input", "a.input", "b.input", "b.tau"))
     whole = p.network.unroll(p.xs).final
-    for a, b in zip(tf.nest.flatten(found[-1][2].state), tf.nest.flatten(whole), strict=True):
+    for a, b in zip(
+        tf.nest.flatten(found[-1][2].state["net"]), tf.nest.flatten(whole), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
 
@@ -137,7 +140,11 @@ def test_windows_add_up(row: str) -> None:
     """With a loss that is a sum over steps, the windows' gradients add up to the sequence's."""
     p = problem(row, "deep")
     full = p.batch | {"mask": tf.ones_like(p.batch["mask"])}
-    p = dataclasses.replace(p, batch=full, objective=regression("a"))
+    net = NetworkNode("net", InputNode("inputs"), p.network)
+    net.a.db_name = "target"
+    loss = SquaredError.of_node(net.a)
+    modules, _ = assemble_for_training(loss, [loss])
+    p = dataclasses.replace(p, batch=full, modules=modules)
     found = windows_of(p, TBPTT(3, update_every="window"))
     shares = [batch["inputs"].shape[1] / STEPS for batch, _, _ in found]
     parts = [zoo.by_name(p, done.gradients) for _, _, done in found]

@@ -6,19 +6,23 @@ weights, data and a loss, in both.
 """
 
 import dataclasses
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from orbit_snn import losses, neurons
+from orbit_snn import graph, neurons
 from orbit_snn.cells import Cell
 from orbit_snn.connections import Dense
+from orbit_snn.graph import TrainingModules
+from orbit_snn.graph.module import GraphState
+from orbit_snn.learning import BPTT, TBPTT
 from orbit_snn.learning.base import Update
-from orbit_snn.learning.bptt import back_propagate
-from orbit_snn.networks import Network, outputs
+from orbit_snn.networks import Network
 from orbit_snn.neurons import Mixed, Neuron, Reset
 from orbit_snn.surrogate import SHAPES, Surrogate
 from orbit_snn.types import Batch, NetworkState, Trajectory
@@ -262,7 +266,7 @@ class Problem:
       weights: of the oracle, by name.
       variables: of the library, by the same names.
       batch: features, batch-major.
-      objective: of the library.
+      modules: the network and its loss as an assembled graph; the network's node is `net`.
       reference_loss: the same of the oracle.
     """
 
@@ -271,7 +275,7 @@ class Problem:
     weights: dict[str, np.ndarray]
     variables: dict[str, tf.Variable]
     batch: Batch
-    objective: losses.Objective
+    modules: TrainingModules
     reference_loss: Callable[[oracle.Run], Dual]
 
     @property
@@ -324,13 +328,14 @@ def problem(
         variables |= name_variables(name, cell, own)
     weights = {name: draw(rng, name, variable, row.drive) for name, variable in variables.items()}
     batch = random_batch(rng, size, steps, dtype)
+    network = Network(cells, readouts, checkpoint_every)
     return Problem(
-        Network(cells, readouts, checkpoint_every),
+        network,
         oracle.Network(tuple(layers), tuple(readout_layers)),
         weights,
         variables,
         batch,
-        make_objective(shape, mode, reduction),
+        assemble(network, mode, reduction),
         reference_loss(batch, shape, mode, reduction),
     )
 
@@ -384,19 +389,24 @@ def random_batch(rng: np.random.Generator, size: int, steps: int, dtype: tf.DTyp
     return batch | {"label": tf.constant(rng.integers(READOUT_UNITS["b"], size=size))}
 
 
-def make_objective(shape: Architecture, mode: str, reduction: str) -> losses.Objective:
+def assemble(network: Network, mode: str = "mean", reduction: str = "sample") -> TrainingModules:
     """Squared error of `a`, cross-entropy of `b`, and a rate penalty on every layer."""
-    parts = dict(losses.regression("a").losses)
-    if shape.two_readouts:
-        parts |= losses.classification(mode, "b").losses
-    base = losses.Objective(parts, temporal=("target",))
-    return base.with_rate_penalty(RATE_STRENGTH, 1000.0 * RATE_TARGET, reduction=reduction)
+    net = graph.NetworkNode("net", graph.InputNode("inputs", mask="mask"), network)
+    net.a.db_name = "target"
+    terms = [graph.SquaredError.of_node(net.a)]
+    if "b" in network.readouts:
+        decision = graph.Decision("decision", net.b, mode, db_name="label")
+        terms.append(graph.CrossEntropy.of_node(decision))
+    for cell in net.cells:
+        terms.append(RATE_STRENGTH * graph.FiringRate(cell, 1000.0 * RATE_TARGET, reduction, 1.0))
+    loss = functools.reduce(operator.add, terms)
+    return graph.assemble_for_training(loss, {"loss": loss})[0]
 
 
 def reference_loss(
     batch: Batch, shape: Architecture, mode: str, reduction: str
 ) -> Callable[[oracle.Run], Dual]:
-    """`make_objective` in the oracle."""
+    """The loss of `assemble` in the oracle."""
     mask = batch["mask"].numpy().T
     target = batch["target"].numpy().transpose(1, 0, 2)
     label = batch["label"].numpy()
@@ -412,17 +422,28 @@ def reference_loss(
     return loss
 
 
+def initial_state(p: Problem, size: int | None = None) -> GraphState:
+    """State of the model before the first step."""
+    return p.modules.model.initial_state(size or p.size)
+
+
 def reverse_scan(p: Problem, cut_every: int | None = None) -> Update:
-    """Score and gradients by the library's own reverse pass."""
-    state = p.network.initial_state(p.size)
-    return back_propagate(p.network, p.objective, p.batch, state, p.size, cut_every)
+    """Loss and gradients by the library's own reverse pass."""
+    rule = BPTT() if cut_every is None else TBPTT(cut_every)
+    return rule.update(p.modules, p.batch, initial_state(p))
+
+
+def loss_of(p: Problem, trajectory: Trajectory, batch: Batch | None = None) -> tf.Tensor:
+    """The loss of a trajectory of the network."""
+    batch = p.batch if batch is None else batch
+    run = p.modules.model.run(batch, unroll=lambda *_: trajectory)
+    return p.modules.loss.values(p.modules.loss.sums(run.values, batch))[0]
 
 
 def autodiff(p: Problem, cut_every: int | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Loss and gradients by TensorFlow, through `unroll`, window after window of `cut_every`."""
     with tf.GradientTape() as tape:
-        trajectory = unroll_in_windows(p, cut_every or p.steps)
-        loss = p.objective(outputs(trajectory, p.batch["mask"]), p.batch, p.size).loss
+        loss = loss_of(p, unroll_in_windows(p, cut_every or p.steps))
     return loss, tape.gradient(loss, p.network.parameters)
 
 

@@ -42,7 +42,7 @@ def _curve(overrides: dict, steps: int, batch_sizes: list[int], directory: str) 
         "replicas": run.trainer.strategy.num_replicas_in_sync,
         "losses": losses,
         "differing": differing(run),
-        "weights": float(sum(np.sum(np.abs(p.numpy())) for p in run.task.network.parameters)),
+        "weights": float(sum(np.sum(np.abs(p.numpy())) for p in run.task.training_modules.model.parameters)),
         "evaluations": {size: _tried(_evaluate, run, config, size) for size in batch_sizes},
     }
 
@@ -51,7 +51,7 @@ def differing(run: Run) -> list[str]:
     """Names of variables that are not bit for bit the same on all replicas."""
     optimizer = run.trainer.optimizer
     own = optimizer.variables() if callable(optimizer.variables) else optimizer.variables
-    variables = [*run.task.network.variables, *run.trainer.rule.variables, *own]
+    variables = [*run.task.training_modules.model.variables, *run.trainer.rule.variables, *own]
     copies = {v.name: [np.asarray(c) for c in getattr(v, "values", [v])] for v in variables}
     return [n for n, (first, *rest) in copies.items() if any((c != first).any() for c in rest)]
 
@@ -67,6 +67,6 @@ def _tried(function: Callable[..., dict], *arguments: Any) -> dict:
 def _evaluate(run: Run, config: experiments.ExperimentConfig, batch_size: int) -> dict:
     strategy, xla = run.trainer.strategy, config.runtime.enable_xla
     with strategy.scope():
-        evaluator = Evaluator(run.task, run.task.test, batch_size, config.seed, xla, strategy)
+        evaluator = Evaluator(*run.task, "test", batch_size, config.seed, xla, strategy)
     found = evaluator.evaluate(tf.constant(evaluator.batches))
     return {name: np.asarray(value).tolist() for name, value in found.items()}

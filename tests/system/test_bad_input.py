@@ -131,7 +131,7 @@ def test_checkpoint_of_other_shapes(cli, run, mode):
     params.write_text(params.read_text().replace("units: [16]", "units: [8]"))
     before = snapshot(run)
     line = only_line(cli.run(run, {"task.model.units": "[8]"}, mode=mode))
-    assert re.search(r"ckpt-20 has cells/0/\S+ of shape \[.*16\].*\[.*8\]", line), line
+    assert re.search(r"ckpt-20 has network/cells/0/\S+ of shape \[.*16\].*\[.*8\]", line), line
     kept = [name for name in before if name != "params.yaml"]
     after = snapshot(run)
     assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}

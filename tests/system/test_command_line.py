@@ -161,7 +161,7 @@ def test_later_files_win_and_the_override_wins_over_all(cli, finished, tmp_path)
     assert params["learning"] == {"type": "tbptt", "tbptt": tbptt}
     assert params["seed"] == found["seed"] == 7
     assert (found["rule"], found["step"]) == ("tbptt", 5)
-    kernel = "network/cells/0/recurrent/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    kernel = "model/modules/network/cells/0/recurrent/kernel/.ATTRIBUTES/VARIABLE_VALUE"
     assert (variables(run)[kernel] != variables(finished.directory)[kernel]).any()
 
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.xdist_group("command line")
 LOOPS, EVALUATIONS = [5, 10, 15, 20], [10, 20]
 SCALARS = ("loss", "accuracy", "rate_hz/cell0", "silent/cell0", "saturated/cell0")
 OF_TRAINING = (*SCALARS, "learning_rate", "gradient_norm", "steps_per_second")
-WEIGHTS = ("cells/0/feedforward/kernel", "cells/0/recurrent/kernel", "readout")
+WEIGHTS = ("network/cells/0/feedforward/kernel", "network/cells/0/recurrent/kernel", "readout")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_histograms_of_weights_and_rates(events):
         assert plugin(events["validation"], tag) == "histograms", tag
         at, found = values(events["validation"], tag)
         assert at == EVALUATIONS and found[0].shape[1] == 3
-    kernel = values(events["validation"], "weights/cells/0/recurrent/kernel")[1]
+    kernel = values(events["validation"], "weights/network/cells/0/recurrent/kernel")[1]
     assert kernel[0][:, 2].sum() in (16 * 16, 16 * 15)
     assert (kernel[0] != kernel[1]).any()
     assert plugin(events["train"], "rates/cell0") == "histograms"

@@ -1,0 +1,37 @@
+"""Models and losses as graphs that know their own inputs and targets."""
+
+from orbit_snn.graph.assembly import TrainingModules as TrainingModules
+from orbit_snn.graph.assembly import assemble_for_training as assemble_for_training
+from orbit_snn.graph.assembly import build_loss_modules as build_loss_modules
+from orbit_snn.graph.assembly import determine_out_in_targ as determine_out_in_targ
+from orbit_snn.graph.assembly import generate_database_info as generate_database_info
+from orbit_snn.graph.errors import GraphError as GraphError
+from orbit_snn.graph.errors import NodeAmbiguity as NodeAmbiguity
+from orbit_snn.graph.errors import NodeNotFound as NodeNotFound
+from orbit_snn.graph.evaluation import GraphEvaluator as GraphEvaluator
+from orbit_snn.graph.loss_module import LossModule as LossModule
+from orbit_snn.graph.measures import L1 as L1
+from orbit_snn.graph.measures import L2 as L2
+from orbit_snn.graph.measures import NMSE as NMSE
+from orbit_snn.graph.measures import Accuracy as Accuracy
+from orbit_snn.graph.measures import CrossEntropy as CrossEntropy
+from orbit_snn.graph.measures import DatasetLoss as DatasetLoss
+from orbit_snn.graph.measures import FiringRate as FiringRate
+from orbit_snn.graph.measures import SquaredError as SquaredError
+from orbit_snn.graph.module import GraphModule as GraphModule
+from orbit_snn.graph.nodes import Decision as Decision
+from orbit_snn.graph.nodes import InputNode as InputNode
+from orbit_snn.graph.nodes import ModelNode as ModelNode
+from orbit_snn.graph.nodes import MultiNode as MultiNode
+from orbit_snn.graph.nodes import NetworkNode as NetworkNode
+from orbit_snn.graph.nodes import SequenceNode as SequenceNode
+from orbit_snn.graph.reductions import MAE as MAE
+from orbit_snn.graph.reductions import MSE as MSE
+from orbit_snn.graph.reductions import Mean as Mean
+from orbit_snn.graph.reductions import MeanSq as MeanSq
+from orbit_snn.graph.reductions import Rsq as Rsq
+from orbit_snn.graph.reductions import Std as Std
+from orbit_snn.graph.reductions import Var as Var
+from orbit_snn.graph.reductions import WeightedMAE as WeightedMAE
+from orbit_snn.graph.reductions import WeightedMSE as WeightedMSE
+from orbit_snn.graph.types import IdxType as IdxType

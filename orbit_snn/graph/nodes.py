@@ -1,0 +1,397 @@
+"""Nodes of a model: named steps from the features of a data set to its outputs.
+
+    x = InputNode("inputs")                                # a feature, [B, T, F]
+    net = NetworkNode("network", x, network)               # net.output, [B, T, K]
+    choice = Decision("choice", net.output, "last", db_name="label")
+    loss = CrossEntropy.of_node(choice)
+
+A node knows its parents; nothing is computed before `assembly.assemble_for_training` has made a
+model of it. Everything at this level is batch-major, `[B, T, ...]`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from orbit_snn import losses
+from orbit_snn.graph.algebra import LossNode, Prediction, Target
+from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.types import IdxType
+from orbit_snn.networks import Network
+from orbit_snn.neurons import Neuron
+from orbit_snn.types import NetworkState, Trajectory
+
+
+class Node:
+    """A step of a model.
+
+    Args:
+      name: of the step; unique in a model, and the path of its module in a checkpoint.
+      parents: nodes whose values it takes, in order.
+      index: how its value is indexed; default as its first parent's.
+      db_name: the feature of the data set that holds the truth about it, for `true`.
+      mask: the input node that marks the real steps; default as its first parent's.
+
+    Attributes:
+      module: the `tf.Module` that it runs, or None.
+      pred: its value, as a node of a loss.
+      true: the feature `db_name`, as a node of a loss.
+      penalties: nodes of penalties on the module's weights, by kind; each is made once.
+
+    Raises:
+      GraphError: for a name that cannot be one, or a parent that is no node.
+    """
+
+    module: tf.Module | None = None
+
+    def __init__(
+        self,
+        name: str,
+        parents: "Sequence[Node]" = (),
+        index: IdxType | None = None,
+        db_name: str | None = None,
+        mask: "InputNode | None" = None,
+    ):
+        if not isinstance(name, str) or not name:
+            raise GraphError(f"a node is named {name!r}; give it a name such as 'network'.")
+        for parent in parents:
+            if not isinstance(parent, Node):
+                hint = " (a node of the loss)" if isinstance(parent, LossNode) else ""
+                raise GraphError(
+                    f"node `{name}` got the parent {parent!r}{hint}; expected a node of the model, "
+                    "such as InputNode('inputs')."
+                )
+        self.name = name
+        self.parents = tuple(parents)
+        self.db_name = db_name
+        self.penalties: dict[str, Node] = {}
+        self.pred = Prediction(self)
+        self.true = Target(self)
+        self._index = index
+        self._mask = mask
+
+    @property
+    def index(self) -> IdxType | None:
+        """How the value is indexed; None where nobody said."""
+        return self._index or (self.parents[0].index if self.parents else None)
+
+    @property
+    def mask(self) -> "InputNode | None":
+        """The input node that marks the real steps of the sequences that this comes from."""
+        if self._mask is not None:
+            return self._mask
+        return next((node.mask for node in self.parents if node.mask is not None), None)
+
+    def compute(self, *values: Any) -> Any:
+        """The value, given those of the parents."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class InputNode(Node):
+    """A feature of the data set; nested features as `a/b`.
+
+    Args:
+      db_name: of the feature.
+      name: of the node, default `db_name`.
+      index: how it is indexed; what a network receives is SEQ_STEP without saying so.
+      mask: of a padded sequence, the boolean feature `[T]` (its name, or its node) that is true at
+        the real steps; every loss and decision further on leaves the others out.
+      dtype: cast to it, or None.
+
+    Raises:
+      GraphError: without a name of either kind.
+    """
+
+    def __init__(
+        self,
+        db_name: str | None = None,
+        name: str | None = None,
+        index: IdxType | None = None,
+        mask: "InputNode | str | None" = None,
+        dtype: tf.DType | None = None,
+    ):
+        if not (name or db_name):
+            raise GraphError(
+                "an InputNode needs the name of a feature, db_name, or a name of its own."
+            )
+        if isinstance(mask, str):
+            mask = InputNode(mask, index=IdxType.SEQ_STEP)
+        super().__init__(name or str(db_name), (), index, db_name, mask)
+        self.dtype = dtype
+
+    def index_by_steps(self) -> None:
+        """Makes it SEQ_STEP, unless it is indexed in some way already."""
+        self._index = self._index or IdxType.SEQ_STEP
+
+    def read(self, x: tf.Tensor) -> tf.Tensor:
+        """The feature as the model takes it."""
+        return x if self.dtype is None else tf.cast(x, self.dtype)
+
+
+class ModelNode(Node):
+    """Any `tf.Module`, or a plain function, of the values of its parents.
+
+    Args:
+      name: of the node.
+      parents: nodes, or one, that it takes.
+      module: a `tf.Module` that can be called, or a function; it takes a step of a sequence as it
+        takes the others, unless `index` says that it makes or ends a sequence.
+      index: as for `Node`.
+      db_name: as for `Node`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parents: "Node | Sequence[Node]",
+        module: Callable[..., tf.Tensor],
+        index: IdxType | None = None,
+        db_name: str | None = None,
+    ):
+        super().__init__(name, _listed(parents), index, db_name)
+        if isinstance(module, Network):
+            raise GraphError(f"node `{name}` wraps a network; use NetworkNode, which trains it.")
+        if not callable(module):
+            raise GraphError(f"node `{name}` wraps {module!r}, which cannot be called.")
+        self._function = module
+        self.module = module if isinstance(module, tf.Module) else None
+
+    def compute(self, *values: Any) -> Any:
+        """What the module makes of the values."""
+        return self._function(*values)
+
+
+class OutputNode(Node):
+    """One of the values of a node that has several: `parent.key`.
+
+    Attributes:
+      neuron: the population that it is the output of, or None.
+    """
+
+    def __init__(
+        self,
+        parent: Node,
+        key: str,
+        select: Callable[[Any], tf.Tensor],
+        index: IdxType | None = None,
+        db_name: str | None = None,
+        neuron: Neuron | None = None,
+    ):
+        super().__init__(f"{parent.name}.{key}", (parent,), index, db_name)
+        self.key = key
+        self.neuron = neuron
+        self._select = select
+
+    def compute(self, *values: Any) -> Any:
+        """That value."""
+        return self._select(values[0])
+
+
+class MultiNode(Node):
+    """A step with several named values, each a node: `node.distance`, `node.offset`.
+
+    Args:
+      name: of the node.
+      parents: nodes, or one, that it takes.
+      module: a `tf.Module` that can be called, or a function; gives a mapping with these names.
+      outputs: the names, with how each value is indexed (None: as the first parent).
+
+    Raises:
+      GraphError: for an output whose name an attribute has already.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parents: "Node | Sequence[Node]",
+        module: Callable[..., Mapping[str, tf.Tensor]],
+        outputs: Mapping[str, IdxType | None] | Sequence[str],
+    ):
+        super().__init__(name, _listed(parents))
+        self._function = module
+        self.module = module if isinstance(module, tf.Module) else None
+        named = outputs if isinstance(outputs, Mapping) else dict.fromkeys(outputs)
+        self.outputs = {
+            key: OutputNode(self, key, lambda values, key=key: values[key], index)  # type: ignore
+            for key, index in named.items()
+        }
+        _as_attributes(self, self.outputs)
+
+    def compute(self, *values: Any) -> Any:
+        """A mapping of all values."""
+        return self._function(*values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise _no_attribute(self, name)
+
+
+class NetworkNode(Node):
+    """A network over a sequence: every readout is a node, `net.output`, and so is every cell.
+
+    A readout's node is what it gives at every step, `[B, T, K]`; `net.cell0`, `net.cell1`, ... are
+    the outputs of the cells' neurons, `[B, T, N]`, such as spikes. Learning rules train the
+    network through its trajectory, see `learning.base`.
+
+    Args:
+      name: of the node.
+      inputs: node of `[B, T, F]`, or of integers or booleans, which are cast.
+      network: the network.
+      db_name: the feature with the truth about a network's only readout.
+
+    Raises:
+      GraphError: for a readout with the name of an attribute, or `db_name` with several readouts.
+    """
+
+    def __init__(self, name: str, inputs: Node, network: Network, db_name: str | None = None):
+        if not isinstance(network, Network):
+            raise GraphError(f"node `{name}` got {network!r}; expected a Network.")
+        super().__init__(name, (inputs,), IdxType.SEQ_STEP)
+        if db_name is not None and len(network.readouts) > 1:
+            raise GraphError(
+                f"node `{name}` has the readouts {', '.join(network.readouts)}; set db_name on "
+                f"each of them, as in {name}.{next(iter(network.readouts))}.db_name = 'target'."
+            )
+        _index_sequence(inputs)
+        self.module: Network = network
+        self.readouts = {
+            key: OutputNode(self, key, _readout(key), db_name=db_name) for key in network.readouts
+        }
+        self.cells = tuple(
+            OutputNode(self, f"cell{number}", _cell(number), neuron=cell.neuron)
+            for number, cell in enumerate(network.cells)
+        )
+        _as_attributes(self, {**self.readouts, **{cell.key: cell for cell in self.cells}})
+
+    @property
+    def dtype(self) -> tf.DType:
+        """In which the network computes."""
+        return self.module.cells[0].neuron.dtype
+
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """State before the first step."""
+        return self.module.initial_state(batch_size)
+
+    def time_major(self, x: tf.Tensor) -> tf.Tensor:
+        """The inputs as the network takes them, `[T, B, F]`.
+
+        Raises:
+          GraphError: for inputs of another shape.
+        """
+        wanted = self.module.cells[0].feedforward.inputs
+        if x.shape.rank != 3 or x.shape[2] != wanted:
+            raise GraphError(
+                f"the network `{self.name}` takes {wanted} inputs a step, [B, T, {wanted}]; "
+                f"`{self.parents[0].name}` gives {_shape(x)}."
+            )
+        return tf.transpose(tf.cast(x, self.dtype), [1, 0, 2])
+
+    def __getattr__(self, name: str) -> Any:
+        raise _no_attribute(self, name)
+
+
+class SequenceNode(Node):
+    """A module that works along the steps of a sequence and has a state, such as a delay.
+
+    Args:
+      name: of the node.
+      parents: nodes, or one, that it takes.
+      module: with `initial_state(batch_size)`, called as `module(*values, state)`; gives what it
+        makes of the steps and the state after the last one.
+      db_name: as for `Node`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parents: Node | Sequence[Node],
+        module: Any,
+        db_name: str | None = None,
+    ):
+        super().__init__(name, _listed(parents), IdxType.SEQ_STEP, db_name)
+        if not (callable(module) and hasattr(module, "initial_state")):
+            raise GraphError(
+                f"node `{name}` wraps {module!r}; expected a module with initial_state(batch_size) "
+                "that can be called."
+            )
+        _index_sequence(self.parents[0])
+        self.module = module
+
+    def initial_state(self, batch_size: int) -> Any:
+        """State before the first step."""
+        return self.module.initial_state(batch_size)  # type: ignore[union-attr]
+
+    def advance(self, state: Any, *values: Any) -> tuple[Any, Any]:
+        """The value, and the state after the last step."""
+        return self.module(*values, state)  # type: ignore[misc]
+
+
+class Decision(Node):
+    """What a classification is read from: mean, maximum or last real step of a readout, `[B, K]`.
+
+    Args:
+      name: of the node.
+      readout: node of `[B, T, K]`.
+      mode: `mean`, `max`, `last`, or `per_step`, which leaves the readout as it is.
+      db_name: the feature with the labels.
+
+    Raises:
+      ValueError: for an unknown mode.
+    """
+
+    def __init__(self, name: str, readout: Node, mode: str = "mean", db_name: str | None = None):
+        mask = readout.mask
+        index = IdxType.SEQ_STEP if mode == "per_step" else IdxType.SEQUENCES
+        parents = (readout,) if mask is None else (readout, mask)
+        super().__init__(name, parents, index, db_name, mask)
+        self.mode = losses.check_mode(mode)
+
+    def compute(self, *values: Any) -> Any:
+        """See `losses.decision`."""
+        logits, *mask = values
+        return losses.decision(logits, self.mode, *mask)
+
+
+def _readout(key: str) -> Callable[[Trajectory], tf.Tensor]:
+    return lambda trajectory: tf.transpose(trajectory.readouts[key].outputs, [1, 0, 2])
+
+
+def _cell(number: int) -> Callable[[Trajectory], tf.Tensor]:
+    return lambda trajectory: tf.transpose(trajectory.cells[number].outputs, [1, 0, 2])
+
+
+def _index_sequence(node: Node) -> None:
+    """Tells the inputs that a network's input comes from, step by step, that they are sequences."""
+    if node.index is None:
+        for parent in node.parents:
+            _index_sequence(parent)
+        if isinstance(node, InputNode):
+            node.index_by_steps()
+
+
+def _listed(parents: Node | Sequence[Node]) -> tuple[Node, ...]:
+    return tuple(parents) if isinstance(parents, (tuple, list)) else (parents,)  # type: ignore
+
+
+def _as_attributes(node: Node, outputs: Mapping[str, OutputNode]) -> None:
+    for key, output in outputs.items():
+        if not key.isidentifier() or key in vars(node) or hasattr(type(node), key):
+            raise GraphError(
+                f"node `{node.name}` cannot have an output called {key!r}: it is no free "
+                "attribute name; rename it."
+            )
+        setattr(node, key, output)
+
+
+def _no_attribute(node: Node, name: str) -> AttributeError:
+    outputs = [key for key, value in vars(node).items() if isinstance(value, OutputNode)]
+    return AttributeError(
+        f"node `{vars(node).get('name')}` has no {name!r}; its outputs are {', '.join(outputs)}."
+    )
+
+
+def _shape(x: Any) -> str:
+    return f"shape {x.shape}" if hasattr(x, "shape") else f"a {type(x).__name__}"
