@@ -30,14 +30,15 @@ from orbit_snn.data import DataError
 from orbit_snn.derived_config import build, config_class, one_of, snake_case
 from orbit_snn.graph import L2, FiringRate, GraphError
 from orbit_snn.graph.algebra import LossNode
-from orbit_snn.graph.nodes import NetworkNode
+from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning import LearningRule
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
+from orbit_snn.training.checks import check
 from orbit_snn.training.optimizers import per_batch_schedule
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
-from orbit_snn.training.task import Task, check
+from orbit_snn.training.task import Task
 from orbit_snn.training.trainer import TrainingError
 
 RULES: dict[str, type[LearningRule]] = {

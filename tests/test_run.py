@@ -48,10 +48,10 @@ def assemble(mode="mean", label="label", target=None, mask=None):
     return assemble_for_training(loss, {"loss": loss, "accuracy": Accuracy.of_node(decision)})
 
 
-def make(directory, rule=None, graph=None, held_out=True, options=None, **fields):
+def make(directory, rule=None, graph=None, held_out=True, options=None, optimizer=None, **fields):
     examples = from_arrays({"inputs": INPUTS, "label": LABELS} | fields)
     splits = {"train": examples} | ({"validation": examples} if held_out else {})
-    optimizer = tf_keras.optimizers.legacy.Adam(1e-2)
+    optimizer = optimizer or tf_keras.optimizers.legacy.Adam(1e-2)
     options = TrainingOptions(**(FEW | (options or {})))
     modules, db_info = assemble(**(graph or {}))
     database = Database(splits)
@@ -149,3 +149,67 @@ def test_one_cell_in_two_places_is_refused():
 def test_names_where_objects_are_expected(given):
     with pytest.raises(ValueError, match=r"Reset\(\"zero\"\).*Surrogate\(\"arctan\"\)"):
         LIF(3, **given)
+
+
+class TestActions:
+    """What is done after a validation, in runs of 12 validations."""
+
+    OPTIONS = {"train_steps": 24, "best_metric": "loss", "higher_is_better": False}
+
+    def test_patience_ends_a_run_and_is_remembered(self, tmp_path, capsys):
+        hopeless = self.OPTIONS | {"best_metric": "accuracy", "patience": 2, "clip_norm": 1e-12}
+        make(tmp_path, options=hopeless).train()
+        assert "stopped at step 6: accuracy was not better than" in capsys.readouterr().out
+        again = make(tmp_path, options=hopeless)
+        assert again.train_and_evaluate()["step"] == 6
+        assert "already complete: accuracy was not better" in capsys.readouterr().out
+        longer = make(tmp_path, options=hopeless | {"patience": 4})
+        longer.train()
+        assert longer.step == 10
+
+    def test_the_best_is_evaluated_where_that_is_asked_for(self, tmp_path):
+        """A growing learning rate spoils what was learned."""
+        rate = tf_keras.optimizers.schedules.PolynomialDecay(1e-2, 24, 10.0)
+        kept = {
+            keep: make(
+                tmp_path / keep,
+                options=self.OPTIONS | {"keep": keep},
+                optimizer=tf_keras.optimizers.legacy.SGD(rate),
+                inputs=6.0 * INPUTS,
+            ).train_and_evaluate()
+            for keep in ("last", "best")
+        }
+        best = json.loads((tmp_path / "best" / "best" / "best.json").read_text())
+        assert kept["last"]["step"] == 24 > kept["best"]["step"]
+        assert kept["best"]["metrics"]["loss"] == pytest.approx(best, rel=1e-6)
+        assert kept["best"]["metrics"]["loss"] < kept["last"]["metrics"]["loss"]
+
+    @pytest.mark.parametrize("stop", [6, 10])
+    def test_a_run_with_changing_batches_goes_on_exactly(self, tmp_path, stop):
+        changing = self.OPTIONS | {
+            "higher_is_better": True,
+            "batch_size_patience": 0,
+            "max_batch_size": 10,
+            "rate_patience": 1,
+        }
+        whole = make(tmp_path / "whole", options=changing)
+        whole.train()
+        assert whole.trainer.batch_size == 10
+        make(tmp_path / "parts", options=changing | {"train_steps": stop}).train()
+        rest = make(tmp_path / "parts", options=changing)
+        rest.train()
+        assert rest.trainer.batch_size == 10 and rest.step == whole.step == 24
+        pairs = zip(*(r.task.training_modules.model.variables for r in (whole, rest)), strict=True)
+        for a, b in pairs:
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+
+    def test_actions_may_be_added_to_a_run(self, tmp_path):
+        make(tmp_path, options=self.OPTIONS | {"train_steps": 4}).train()
+        run = make(tmp_path, options=self.OPTIONS | {"patience": 20, "rate_patience": 9})
+        run.train()
+        assert run.step == 24
+
+    def test_actions_need_validations(self, tmp_path):
+        with pytest.raises(ValueError, match="patience looks at validations"):
+            make(tmp_path, held_out=False, options=self.OPTIONS | {"patience": 2})
+        assert not list(tmp_path.rglob("*.*"))

@@ -119,10 +119,18 @@ class TestUpdates:
             build(tmp_path, "bptt", **{f"{OPTIMIZER}.type": "adamw", "runtime.dtype": "float64"})
 
     def test_a_fixed_number_is_no_variable_and_trained_ones_stay_positive(self, tmp_path):
-        assert not [v for v in build(tmp_path / "a").task.training_modules.model.variables if not v.trainable]
+        assert not [
+            v
+            for v in build(tmp_path / "a").task.training_modules.model.variables
+            if not v.trainable
+        ]
         trained = {"task.model.neuron.lif.train_tau": "true"}
         run = build(tmp_path / "b", **trained, **sgd(10.0))
-        tau = run.task.training_modules.model.networks[0].module.cells[0].neuron.membrane.leak.tau_mem_ms
+        tau = (
+            run.task.training_modules.model.networks[0]
+            .module.cells[0]
+            .neuron.membrane.leak.tau_mem_ms
+        )
         before = np.asarray(tau())
         train(run, 5)
         assert (np.asarray(tau()) != before).any() and (np.asarray(tau()) > 0).all()

@@ -2,3 +2,4 @@
 
 from orbit_snn.connections.base import Connection as Connection
 from orbit_snn.connections.dense import Dense as Dense
+from orbit_snn.connections.distance import DistanceConnection as DistanceConnection

@@ -95,8 +95,8 @@ class DistanceConnection(tf.Module):
         if dist_hard_max is None:
             if steps is None or steps < 0:
                 raise ValueError(
-                    f"delays={self.delays!r} got max_delay_steps {steps} and no dist_hard_max; give "
-                    "one of them."
+                    f"delays={self.delays!r} got max_delay_steps {steps} and no dist_hard_max; "
+                    "give one of them."
                 )
             return int(steps)
         longest = dist_hard_max / (velocity * self.dt_ms)
@@ -155,7 +155,7 @@ class DistanceConnection(tf.Module):
     def kernels(
         self, pair_dist: tf.Tensor, first: tf.Tensor, second: tf.Tensor, mask: tf.Tensor
     ) -> tf.Tensor:
-        """Weights `[L + 1, B, N, N]` by delay, example, neuron that sends, and one that receives."""
+        """Weights `[L + 1, B, N, N]` by delay, example, neuron that sends, neuron that receives."""
         size, pairs = pair_dist.shape
         shape = [self.max_delay_steps + 1, size, self.units, self.units]
         index = tf.int32 if math.prod(shape) < 2**31 else tf.int64

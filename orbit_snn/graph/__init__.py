@@ -19,12 +19,14 @@ from orbit_snn.graph.measures import DatasetLoss as DatasetLoss
 from orbit_snn.graph.measures import FiringRate as FiringRate
 from orbit_snn.graph.measures import SquaredError as SquaredError
 from orbit_snn.graph.module import GraphModule as GraphModule
-from orbit_snn.graph.nodes import Decision as Decision
 from orbit_snn.graph.nodes import InputNode as InputNode
 from orbit_snn.graph.nodes import ModelNode as ModelNode
 from orbit_snn.graph.nodes import MultiNode as MultiNode
-from orbit_snn.graph.nodes import NetworkNode as NetworkNode
-from orbit_snn.graph.nodes import SequenceNode as SequenceNode
+from orbit_snn.graph.pairs import BoxNode as BoxNode
+from orbit_snn.graph.pairs import DistanceNode as DistanceNode
+from orbit_snn.graph.pairs import PairIndexer as PairIndexer
+from orbit_snn.graph.pairs import PositionsNode as PositionsNode
+from orbit_snn.graph.precompute import precompute_pairs as precompute_pairs
 from orbit_snn.graph.reductions import MAE as MAE
 from orbit_snn.graph.reductions import MSE as MSE
 from orbit_snn.graph.reductions import Mean as Mean
@@ -34,4 +36,7 @@ from orbit_snn.graph.reductions import Std as Std
 from orbit_snn.graph.reductions import Var as Var
 from orbit_snn.graph.reductions import WeightedMAE as WeightedMAE
 from orbit_snn.graph.reductions import WeightedMSE as WeightedMSE
+from orbit_snn.graph.sequences import Decision as Decision
+from orbit_snn.graph.sequences import NetworkNode as NetworkNode
+from orbit_snn.graph.sequences import SequenceNode as SequenceNode
 from orbit_snn.graph.types import IdxType as IdxType

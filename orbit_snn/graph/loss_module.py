@@ -81,13 +81,13 @@ class LossModule:
         Raises:
           GraphError: for a missing feature, or shapes that do not fit.
         """
-        known = self._known(predictions, batch)
+        nodes = {k: n for k, n in self.reductions.items() if wanted is None or k in wanted}
+        known = _known(list(nodes.values()), predictions, batch)
         return {
             key: node.sums(
                 [evaluate(p, known) for p in node.parents], real_of(batch, node.mask, dtype)
             )
-            for key, node in self.reductions.items()
-            if wanted is None or key in wanted
+            for key, node in nodes.items()
         }
 
     def needed_for(self, losses: Iterable[int]) -> list[str]:
@@ -109,7 +109,7 @@ class LossModule:
         self, predictions: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]
     ) -> dict[str, np.ndarray]:
         """Sums of the `collected` losses, for which these are all examples there are."""
-        known = self._known(predictions, batch)
+        known = _known(self.collected, predictions, batch)
         sums = {}
         for key, node in self.reductions.items():
             if node in self.collected:
@@ -153,16 +153,20 @@ class LossModule:
                 results.append(float("nan"))
         return results
 
-    def _known(
-        self, predictions: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]
-    ) -> dict[int, tf.Tensor]:
-        known = {}
-        for node in loss_ancestors(self.nodes_to_compute):
-            if isinstance(node, Prediction):
-                known[id(node)] = _given(predictions, node.origin.name, "value")
-            elif isinstance(node, Target):
-                known[id(node)] = _given(batch, feature_of(node.origin), "feature")
-        return known
+
+def _known(
+    nodes: Sequence[LossNode],
+    predictions: Mapping[str, tf.Tensor],
+    batch: Mapping[str, tf.Tensor],
+) -> dict[int, tf.Tensor]:
+    """Values of all predictions and targets that some nodes are made of."""
+    known = {}
+    for node in loss_ancestors(nodes):
+        if isinstance(node, Prediction):
+            known[id(node)] = _given(predictions, node.origin.name, "value")
+        elif isinstance(node, Target):
+            known[id(node)] = _given(batch, feature_of(node.origin), "feature")
+    return known
 
 
 def real_of(

@@ -12,7 +12,7 @@ import tensorflow as tf
 from orbit_snn import losses
 from orbit_snn.graph.algebra import LossNode
 from orbit_snn.graph.errors import GraphError
-from orbit_snn.graph.nodes import NetworkNode, Node, OutputNode
+from orbit_snn.graph.nodes import Node, OutputNode
 from orbit_snn.graph.reductions import (
     Measure,
     Real,
@@ -22,6 +22,7 @@ from orbit_snn.graph.reductions import (
     mean,
     per_example,
 )
+from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.graph.types import IdxType
 
 REDUCTIONS = ("sample", "batch")

@@ -9,7 +9,8 @@ import tensorflow as tf
 from orbit_snn.graph.editing import ancestors, check_unique_names
 from orbit_snn.graph.errors import GraphError
 from orbit_snn.graph.measures import parameters_of
-from orbit_snn.graph.nodes import InputNode, NetworkNode, Node, SequenceNode
+from orbit_snn.graph.nodes import InputNode, Node
+from orbit_snn.graph.sequences import NetworkNode, SequenceNode
 from orbit_snn.graph.types import IdxType
 from orbit_snn.types import Trajectory
 

@@ -8,9 +8,9 @@ Stored is which neurons are pairs, and by which image; distances are computed fr
 every step as before, so that gradients reach them.
 """
 
-import contextlib
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -21,12 +21,13 @@ from orbit_snn.data import DataError, Examples
 from orbit_snn.graph import pairs
 from orbit_snn.graph.editing import ancestors, replace, the_only
 from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.images import check_finite, check_size, image_count, needed_images
 from orbit_snn.graph.module import GraphModule
 from orbit_snn.graph.nodes import InputNode, MultiNode, Node
 from orbit_snn.graph.types import IdxType
 
 FEATURE = "AutoPrecomputedPairs"
-_LARGE = 2**30
+_LARGE = 2**30  # bytes
 
 
 class Splits(Protocol):
@@ -50,11 +51,10 @@ class _Sheets(NamedTuple):
     box: np.ndarray | None
 
 
-class _Found(NamedTuple):
-    """The pairs of one example: both neurons, `[P]`, and offsets `[P, D]`."""
+class _Pairs(NamedTuple):
+    """Of one example: which of all N * N pairs, `[P]`, and by which offsets, `[P, D]`."""
 
-    first: np.ndarray
-    second: np.ndarray
+    ends: np.ndarray
     offsets: np.ndarray
 
 
@@ -68,10 +68,9 @@ def precompute_pairs(
 ) -> None:
     """Finds the pairs of every example once, stores them, and makes the graph read them.
 
-    The pairs of every split become its feature `AutoPrecomputedPairs`, and the graph's nodes that
-    took the outputs of its `PairIndexer` take the same outputs of a `PairUncacher`. The model given,
-    and others made before, work on as they did: assemble again for the pairs to be read, and set
-    `database.inputs`.
+    The pairs of every split become its feature `AutoPrecomputedPairs`, and the outputs of the
+    graph's `PairIndexer` become those of a `PairUncacher`. The model given, and others made before,
+    work on as they did: assemble again for the pairs to be read, and set `database.inputs`.
 
     Which neurons are pairs stays as it is now. Where positions move in training, or come out of
     nodes that are trained, pairs that come within the cutoff later on are missing, and those that
@@ -84,7 +83,7 @@ def precompute_pairs(
       device: where pairs are found, such as `/GPU:0`; default where TensorFlow chooses.
       make_dense: store a table of all possible pairs, int8 `[n, N, N, (2 n_images + 1)^D]`, in
         place of a list of indices, int32 `[n, P]` with P the largest number of pairs of an example.
-        It needs much memory.
+        It needs much memory, and steps with it take longer.
       n_images: of a torus, on either side of each axis, that can be stored; increase it if it
         fails. An open sheet has none.
 
@@ -104,20 +103,17 @@ def precompute_pairs(
             "would take their place in the database: leave it as it is."
         )
     assert isinstance(indexer, MultiNode) and isinstance(indexer.module, pairs.PairFinder)
-    n_images = pairs.images(n_images)
-    with _on(device):
-        sheets = {split: _sheets(indexer, database, split, batch_size) for split in database.splits}
-        found = {
-            split: list(_find(indexer.module.dist_hard_max, sheets[split], batch_size))
-            for split in sheets
-        }
-    if len(indexer.parents) == 1:
-        n_images = 0
-    needed = max((int(abs(f.offsets).max(initial=0)) for each in found.values() for f in each))
+    n_images = image_count(n_images) if len(indexer.parents) > 1 else 0
+    place = _checked(device)
+    sheets = {split: _sheets(indexer, database, split, batch_size) for split in database.splits}
+    with tf.device(place):
+        cutoff = indexer.module.dist_hard_max
+        found = {split: list(_find(cutoff, sheets[split], batch_size)) for split in sheets}
+    needed = max(int(abs(f.offsets).max(initial=0)) for each in found.values() for f in each)
     if needed > n_images:
         raise GraphError(
             f"Caching pairs required a larger number of images n_images (need {needed}); it is "
-            f"{n_images}."
+            f"{n_images}: increase it, or move the positions into the box."
         )
     values = _stored(sheets, found, n_images, make_dense)
     cached = InputNode(FEATURE, index=IdxType.SEQUENCES)
@@ -127,16 +123,15 @@ def precompute_pairs(
         pairs.PairUncacher(n_images),
         dict.fromkeys(pairs.PAIR_OUTPUTS, IdxType.PAIRS),
     )
+    _warn_of_other_pairs(database)
     database.add(FEATURE, values)
     replace([*live, *indexer.outputs.values()], indexer, uncacher)
 
 
-@contextlib.contextmanager
-def _on(device: str | None) -> Iterator[None]:
-    """On a device, which TensorFlow would silently replace by another one where it is missing."""
+def _checked(device: str | None) -> str | None:
+    """A device that is there: TensorFlow would silently take another one for one that is not."""
     if device is None:
-        yield
-        return
+        return None
     known = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
     try:
         spec = tf.DeviceSpec.from_string(device)
@@ -144,8 +139,7 @@ def _on(device: str | None) -> Iterator[None]:
         spec = tf.DeviceSpec()
     if f"{spec.device_type}:{spec.device_index or 0}" not in known:
         raise GraphError(f"there is no device {device!r}; expected one of /{', /'.join(known)}.")
-    with tf.device(spec):
-        yield
+    return device
 
 
 def _sheets(indexer: Node, database: Splits, split: str, batch_size: int) -> _Sheets:
@@ -158,7 +152,9 @@ def _sheets(indexer: Node, database: Splits, split: str, batch_size: int) -> _Sh
         )
     inputs = [node for node in ancestors(indexer.parents) if isinstance(node, InputNode)]
     if not inputs:
-        raise GraphError(f"the positions of `{indexer.name}` come of no feature; there is no cache.")
+        raise GraphError(
+            f"the positions of `{indexer.name}` come of no feature; there is no cache."
+        )
     module = GraphModule(inputs, indexer.parents)
     call = tf.function(module.__call__, autograph=False)
     examples = database.examples(split, [node.db_name or node.name for node in inputs])
@@ -170,46 +166,76 @@ def _sheets(indexer: Node, database: Splits, split: str, batch_size: int) -> _Sh
         real = once.pop("weight").numpy() > 0
         again.pop("weight")
         received, other = (list(call(batch).values()) for batch in (once, again))
-        if not all(np.array_equal(*both) for both in zip(received, other, strict=True)):
+        if not all(map(_same, received, other)):
             raise DataError(
                 f"the positions in split `{split}` change with the seed of an example, so their "
                 "pairs cannot be stored; do not precompute them."
             )
         kept.append([value.numpy()[real] for value in received])
     positions, *boxes = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    pairs.check_finite(positions)
+    check_finite(positions)
     return _Sheets(positions, *boxes) if boxes else _Sheets(positions, None)
 
 
-def _find(cutoff: float, sheets: _Sheets, batch_size: int) -> Iterator[_Found]:
+def _same(once: tf.Tensor, again: tf.Tensor) -> bool:
+    return np.array_equal(once.numpy(), again.numpy(), equal_nan=True)
+
+
+def _find(cutoff: float, sheets: _Sheets, batch_size: int) -> Iterator[_Pairs]:
     """The pairs of one example after the other, however many images they take."""
+    units = sheets.positions.shape[1]
     for start in range(0, len(sheets.positions), batch_size):
-        given = [x[start : start + batch_size] for x in sheets if x is not None]
-        finder = pairs.PairFinder(cutoff, pairs.needed_images(*(given[1:] or [None]), cutoff))
-        values = {key: x.numpy() for key, x in finder(*map(tf.constant, given)).items()}
-        for number, mask in enumerate(values["pair_mask"]):
-            keys = ("pair_first", "pair_second", "cell_offsets")
-            yield _Found(*(values[key][number][mask] for key in keys))
+        positions, box = (None if x is None else x[start : start + batch_size] for x in sheets)
+        finder = pairs.PairFinder(cutoff, needed_images(box, cutoff))
+        found = finder(*(tf.constant(x) for x in (positions, box) if x is not None))
+        ends = (found["pair_first"] * units + found["pair_second"]).numpy()
+        offsets, mask = found["cell_offsets"].numpy(), found["pair_mask"].numpy()
+        yield from (_Pairs(e[m], o[m]) for e, o, m in zip(ends, offsets, mask, strict=True))
 
 
 def _stored(
-    sheets: Mapping[str, _Sheets], found: Mapping[str, list[_Found]], n_images: int, dense: bool
+    sheets: Mapping[str, _Sheets],
+    found: Mapping[str, list[_Pairs]],
+    n_images: int,
+    make_dense: bool,
 ) -> dict[str, np.ndarray]:
-    """The feature for every split: lists of the same length, or tables."""
-    longest = max(1, *(len(f.first) for each in found.values() for f in each))
-    values: dict[str, np.ndarray] = {}
+    """The feature by split: lists of one length, or tables."""
+    length = max(1, max(len(f.ends) for each in found.values() for f in each))
+    values = {}
     for split, each in found.items():
-        size, units, dims = sheets[split].positions.shape
+        units, dims = sheets[split].positions.shape[1:]
         images = (2 * n_images + 1) ** dims
-        pairs.check_size(units, images)
-        if dense:
-            _warn(size * units * units * images)
-            table = np.zeros([size, units * units * images], np.int8)
-            for row, index in enumerate(...):
-                pass
+        check_size(units, images)
+        if make_dense:
+            values[split] = _table([len(each), units, units, images])
+        else:
+            values[split] = np.full([len(each), length], -1, np.int32)
+        base = (2 * n_images + 1) ** np.arange(dims)
+        for row, (ends, offsets) in zip(values[split], each, strict=True):
+            index = ends.astype(np.int64) * images + (offsets + n_images) @ base
+            if make_dense:
+                row.reshape(-1)[index] = 1
+            else:
+                row[: len(index)] = index
     return values
 
 
-def _warn(size: int) -> None:
+def _table(shape: list[int]) -> np.ndarray:
+    """Zeros, with a warning where they are many."""
+    size = math.prod(shape)
     if size > _LARGE:
-        logging.warning("...")
+        logging.warning(
+            "make_dense stores %.1f GiB of pairs, %s: make_dense=False needs less.",
+            size / 2**30,
+            shape,
+        )
+    return np.zeros(shape, np.int8)
+
+
+def _warn_of_other_pairs(database: Splits) -> None:
+    """Where a database serves several models, only the last one's pairs are there."""
+    if any(FEATURE in data.element_spec(examples) for examples in database.splits.values()):
+        logging.warning(
+            "the database had the feature %s already; models that read it get other pairs now.",
+            FEATURE,
+        )

@@ -230,6 +230,8 @@ def _weighted(function: Callable[..., tf.Tensor]) -> Sums:
         pred, true = compared(node.name, node.parents, values)
         pred, true = real.exact(pred), real.exact(true)
         weight = tf.cast(at_least_column(node.parents[2], values[2]), pred.dtype)
+        if weight.shape.rank == 2 and weight.shape[1] == 1 and pred.shape.rank == 3:
+            weight = tf.repeat(weight[:, :, tf.newaxis], pred.shape[1], axis=1)
         if weight.shape[:-1] != pred.shape[:-1] or weight.shape[-1] not in (1, pred.shape[-1]):
             raise GraphError(
                 f"{node.name}: the weights have shape {values[2].shape}, the prediction "

@@ -20,7 +20,7 @@ from orbit_snn.graph.editing import ancestors
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.measures import parameters_of
 from orbit_snn.graph.module import GraphState
-from orbit_snn.graph.nodes import NetworkNode
+from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.types import Batch, Trajectory
 
 

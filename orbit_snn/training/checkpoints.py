@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.trainer import Trainer
 
 
@@ -59,9 +60,11 @@ def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
 
 
 def manager(
-    trainer: Trainer, items: Mapping[str, Any], directory: pathlib.Path, interval: int, keep: int
+    trainer: Trainer, items: Mapping[str, Any], directory: pathlib.Path, options: TrainingOptions
 ) -> Any:
     """A checkpoint manager that saves everything a run needs to go on exactly, `items`.
+
+    It saves when it is told to: after a validation, so that what that changed is saved too.
 
     Raises:
       RunDirectoryError: where checkpoints lie in the directory that its `checkpoint` file does not
@@ -78,14 +81,15 @@ def manager(
     return tf.train.CheckpointManager(
         checkpoint,
         str(directory),
-        max_to_keep=keep,
+        max_to_keep=options.max_to_keep,
         step_counter=trainer.global_step,
-        checkpoint_interval=interval,
     )
 
 
-def restore(checkpoints: Any, trainer: Trainer) -> str | None:
+def restore(checkpoints: Any, trainer: Trainer, actions: Mapping[str, Any]) -> str | None:
     """Restores the newest checkpoint, if there is one, and checks that all of it fits.
+
+    Actions that were not there when it was saved start afresh.
 
     Returns:
       Its path, or None.
@@ -94,10 +98,20 @@ def restore(checkpoints: Any, trainer: Trainer) -> str | None:
       RunDirectoryError: where the checkpoint is of another network or optimizer.
     """
     path = checkpoints.latest_checkpoint
-    if path is None:
-        return None
-    restore_from(checkpoints.checkpoint, path, trainer)
+    if path is not None:
+        names = [name for name, _ in tf.train.list_variables(path)]
+        known = {k: a for k, a in actions.items() if any(f"actions/{k}/" in n for n in names)}
+        items = {**trainer.checkpoint_items, **({"actions": known} if known else {})}
+        same = known.keys() == actions.keys()
+        restore_from(
+            checkpoints.checkpoint if same else tf.train.Checkpoint(**items), path, trainer
+        )
     return path
+
+
+def best(directory: pathlib.Path) -> str | None:
+    """The checkpoint with the best validation, or None."""
+    return tf.train.latest_checkpoint(str(directory / "best"))
 
 
 def restore_from(checkpoint: tf.train.Checkpoint, path: str, trainer: Trainer) -> None:

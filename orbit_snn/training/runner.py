@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orbit
 import tensorflow as tf
 
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.learning import LearningRule
-from orbit_snn.training import checkpoints, summaries
+from orbit_snn.training import checkpoints
 from orbit_snn.training import results as result_files
-from orbit_snn.training.actions import Action, StopTraining, actions_for
+from orbit_snn.training.actions import Action, by_name
 from orbit_snn.training.checkpoints import RunDirectoryError
+from orbit_snn.training.checks import check
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.evaluator import Evaluator
 from orbit_snn.training.options import TrainingOptions
-from orbit_snn.training.task import Task, check
+from orbit_snn.training.task import Task
 from orbit_snn.training.trainer import Trainer
+from orbit_snn.training.watch import Watch, actions_for
 
 
 class Run:
@@ -94,18 +95,17 @@ class Run:
             self._actions = [*actions_for(options), *actions]
         for action in self._actions:
             action.bind(self.trainer)
+        if self._actions and "validation" not in database.splits:
+            raise ValueError(
+                f"{self._actions[0].name} looks at validations, and the database has no split "
+                "`validation`; give it one."
+            )
+        items = self.trainer.checkpoint_items
+        kept = by_name(self._actions)
         self._manager = checkpoints.manager(
-            self.trainer,
-            self._checkpoint_items(),
-            self.directory,
-            options.checkpoint_interval,
-            options.max_to_keep,
+            self.trainer, {**items, **({"actions": kept} if kept else {})}, self.directory, options
         )
         self._console = Console(options.train_steps, 0)
-
-    def _checkpoint_items(self) -> dict[str, Any]:
-        kept = {action.name: action for action in self._actions}
-        return {**self.trainer.checkpoint_items, **({"actions": kept} if kept else {})}
 
     @property
     def step(self) -> int:
@@ -114,7 +114,15 @@ class Run:
 
     def restore(self) -> str | None:
         """Restores the newest checkpoint and returns its path, None where there is none."""
-        return checkpoints.restore(self._manager, self.trainer)
+        path = checkpoints.restore(self._manager, self.trainer, by_name(self._actions))
+        self.trainer.forget_data()
+        return path
+
+    def _restore_model(self, path: str) -> None:
+        """Everything but the actions, of any checkpoint."""
+        checkpoint = tf.train.Checkpoint(**self.trainer.checkpoint_items)
+        checkpoints.restore_from(checkpoint, path, self.trainer)
+        self.trainer.forget_data()
 
     def _identity(self) -> dict[str, Any]:
         rule = self.trainer.rule
@@ -137,37 +145,53 @@ class Run:
         self._console = Console(options.train_steps, self.step)
         if restored:
             self._console.line(f"resumed at step {self.step} from {restored}")
-        stopped = next((action.stopped for action in self._actions if action.stopped), "")
-        if self.step >= options.train_steps or stopped:
-            reason = stopped or f"step {self.step} of {options.train_steps}"
+        if self.step >= options.train_steps or self._stopped:
+            reason = self._stopped or f"step {self.step} of {options.train_steps}"
             self._console.line(f"already complete: {reason}")
             return
-        controller = self._controller(self._validator())
+        controller = self._watch().controller(self._validator())
         with quiet_orbit():
-            try:
-                self._catch_up(controller)
-                while self.step < options.train_steps:
-                    passed = self.step // options.validation_interval
-                    until = min((passed + 1) * options.validation_interval, options.train_steps)
-                    controller.train(until, checkpoint_at_completion=False)
-                    if controller.evaluator is not None:
-                        controller.evaluate(controller.evaluator.batches)
-            except StopTraining as stop:
-                self._console.line(f"stopped at step {self.step}: {stop}")
-            controller.save_checkpoint()
+            while self.step < options.train_steps and not self._stopped:
+                controller.train(self._next_stop(), checkpoint_at_completion=False)
+                ended = self.step >= options.train_steps
+                if controller.evaluator and self._due(options.validation_interval, ended):
+                    controller.evaluate(controller.evaluator.batches)
+                if self._due(options.checkpoint_interval, ended or bool(self._stopped)):
+                    self._manager.save(checkpoint_number=self.step)
+        if self._stopped:
+            self._console.line(f"stopped at step {self.step}: {self._stopped}")
 
-    def _catch_up(self, controller: orbit.Controller) -> None:
-        """Validates once more where the checkpoint was saved before its validation was seen.
+    def _watch(self) -> Watch:
+        return Watch(
+            self.trainer,
+            self.task,
+            self.options,
+            self.directory,
+            self._console,
+            self._actions,
+            self._seed,
+            self._configuration,
+        )
 
-        Actions then know what they would know if the run had never stopped.
-        """
-        due = self.step and self.step % self.options.validation_interval == 0
-        behind = any(action.seen_step < self.step for action in self._actions)
-        if due and behind and controller.evaluator is not None:
-            controller.evaluate(controller.evaluator.batches)
+    def _next_stop(self) -> int:
+        """The step at which something is to be done between two loops."""
+        options = self.options
+        intervals = (options.validation_interval, options.checkpoint_interval)
+        stops = [(self.step // interval + 1) * interval for interval in intervals]
+        return min(*stops, options.train_steps)
+
+    def _due(self, interval: int, anyhow: bool) -> bool:
+        return anyhow or self.step % interval == 0
+
+    @property
+    def _stopped(self) -> str:
+        """Why training is over, as an action says, or nothing."""
+        return next((action.stopped for action in self._actions if action.stopped), "")
 
     def evaluate(self) -> dict[str, Any]:
-        """Evaluates the newest checkpoint on the held-out examples and writes `results.json`.
+        """Evaluates the newest checkpoint, or the best, on the held-out examples.
+
+        The results are also in `results.json`.
 
         Raises:
           RunDirectoryError: where there is no checkpoint.
@@ -178,6 +202,9 @@ class Run:
                 f"there is no checkpoint to evaluate in {self.directory}; train first "
                 "(--mode=train or train_and_eval), or name the --model_dir of a trained run."
             )
+        if self.options.keep == "best":
+            path = checkpoints.best(self.directory) or path
+            self._restore_model(path)
         return self._evaluate(path)
 
     def train_and_evaluate(self) -> dict[str, Any]:
@@ -198,7 +225,7 @@ class Run:
         results = None
         waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
         for path in waiting:
-            checkpoints.restore_from(self._manager.checkpoint, path, self.trainer)
+            self._restore_model(path)
             results = self._evaluate(path)
             if self.step >= self.options.train_steps:
                 break
@@ -250,78 +277,6 @@ class Run:
 
     def _validator(self) -> Evaluator | None:
         return self._evaluator("validation") if "validation" in self.task.database.splits else None
-
-    def _controller(self, validator: Evaluator | None) -> orbit.Controller:
-        """Orbit's controller with our line a loop, histograms, pictures and the best checkpoint."""
-        step = self.trainer.global_step
-        train, validation = (
-            orbit.utils.SummaryManager(str(self.directory / part), tf.summary.scalar, step)
-            for part in ("train", "validation")
-        )
-        if self._configuration:
-            writer = train.summary_writer()
-            summaries.write_text("configuration", self._configuration, writer, self.step)
-        with quiet_orbit():
-            return orbit.Controller(
-                global_step=step,
-                trainer=self.trainer,
-                evaluator=validator,
-                strategy=self._strategy,
-                steps_per_loop=self.options.steps_per_loop,
-                checkpoint_manager=self._manager,
-                summary_interval=self.options.steps_per_loop,
-                summary_dir=str(self.directory / "train"),
-                summary_manager=train,
-                eval_summary_dir=str(self.directory / "validation"),
-                eval_summary_manager=validation,
-                train_actions=[self._train_action(train)],
-                eval_actions=self._eval_actions(validation),
-            )
-
-    def _train_action(self, manager: Any) -> Any:
-        def show(output: dict[str, Any]) -> None:
-            self._console.loop(self.step, output)
-            summaries.write_histograms(output, manager.summary_writer(), self.step)
-
-        return show
-
-    def _eval_actions(self, manager: Any) -> list[Any]:
-        if "validation" not in self.task.database.splits:
-            return []
-        model = self.task.training_modules.model
-        examples = self.task.database.examples("validation", self._features())
-        drawn = summaries.ActivityPictures(model, examples, self.options.pictures, self._seed)
-
-        def show(output: dict[str, Any]) -> None:
-            self._console.line(f"validation at step {self.step} | {format_metrics(output)}")
-            writer = manager.summary_writer()
-            summaries.write_histograms(output, writer, self.step)
-            summaries.write_histograms(summaries.weight_histograms(model), writer, self.step)
-            drawn.write(writer, self.step)
-
-        return [show, *self._keep_best(), *self._actions]
-
-    def _features(self) -> list[str]:
-        return [name for names in self.task.db_info.values() for name in names]
-
-    def _keep_best(self) -> list[Any]:
-        """The action that saves the checkpoint with the best validation metric."""
-        metric = self.options.best_metric
-        if not metric:
-            return []
-        directory = self.directory / "best"
-        directory.mkdir(exist_ok=True)
-        best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(**self.trainer.checkpoint_items),
-            str(directory),
-            max_to_keep=1,
-            checkpoint_name="best_ckpt",
-        )
-        new = orbit.actions.NewBestMetric(
-            metric, self.options.higher_is_better, filename=str(directory / "best.json")
-        )
-        save = lambda _: best.save(self.trainer.global_step)  # noqa: E731
-        return [orbit.actions.ConditionalAction(new.test, [save, new.commit])]
 
 
 def _check_best_metric(modules: TrainingModules, metric: str) -> None:

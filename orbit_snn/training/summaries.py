@@ -9,7 +9,7 @@ import tensorflow as tf
 from orbit_snn import data
 from orbit_snn.data import Examples
 from orbit_snn.graph.module import GraphModule
-from orbit_snn.graph.nodes import NetworkNode
+from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.training import pictures
 from orbit_snn.types import Batch, Trajectory
 

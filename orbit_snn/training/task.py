@@ -4,11 +4,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.data import DataError, check_examples, element_spec
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
-from orbit_snn.graph.loss_module import feature_of
 from orbit_snn.graph.nodes import Node
 from orbit_snn.graph.types import IdxType
 from orbit_snn.types import Batch
@@ -80,38 +78,6 @@ def trace(modules: TrainingModules, spec: dict[str, tf.TensorSpec], size: int = 
     return Shapes(losses, reports, evaluation, predictions, steps)
 
 
-def check(task: Task, limit: int = 32) -> Shapes:
-    """Looks at some examples of every split before time is spent on training.
-
-    Args:
-      task: what is to be trained.
-      limit: how many examples of each split.
-
-    Raises:
-      DataError: for a missing feature, sequences without steps, NaN, silent inputs, labels without
-        an output of their own.
-      GraphError: where shapes do not fit.
-    """
-    modules, db_info, database = task
-    if "train" not in database.splits:
-        raise DataError(f"the database has the splits {', '.join(database.splits)}; add `train`.")
-    names = [*db_info["inputs"], *db_info["targets"]]
-    shapes = None
-    for split in reversed(database.splits):
-        examples = database.examples(split, names)
-        spec = element_spec(examples)
-        _check_steps(modules, spec)
-        shapes = trace(modules, spec)
-        sequences = [n for n in modules.model.temporal if n in db_info["inputs"]]
-        masks = [node.mask.db_name for node in modules.model.networks if node.mask is not None]
-        inputs = [name for name in sequences if name not in masks] or db_info["inputs"]
-        labels = _labels(modules, shapes)
-        mask = next(iter(masks), None)
-        check_examples(examples, inputs=inputs, labels=labels, mask=mask, limit=limit)
-    assert shapes is not None
-    return shapes
-
-
 def temporal_features(modules: TrainingModules) -> frozenset[str]:
     """Features of a batch that have a time axis, `[B, T, ...]`."""
     return frozenset(
@@ -137,31 +103,3 @@ def time_axis_maker(modules: TrainingModules) -> Node | None:
         if node.index is IdxType.SEQ_STEP and node.parents and not from_steps:
             return node
     return None
-
-
-def _check_steps(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> None:
-    """Every feature with a time axis has the same number of steps."""
-    features = temporal_features(modules)
-    temporal = [name for name in spec if name in features and spec[name].shape.rank]
-    if not temporal:
-        return
-    first = temporal[0]
-    steps = spec[first].shape[:1].as_list()
-    for name in temporal:
-        if spec[name].shape[:1].as_list() != steps:
-            shapes = ", ".join(f"`{n}` {s.shape.as_list()}" for n, s in spec.items())
-            raise DataError(
-                f"an example has {shapes}; `{name}` needs one value for each of the "
-                f"{steps[0] if steps else 'T'} steps of `{first}`."
-            )
-
-
-def _labels(modules: TrainingModules, shapes: Shapes) -> dict[str, int]:
-    """Features that hold class labels, with the number of classes."""
-    found = {}
-    for loss in (modules.loss, modules.evaluator.loss):
-        for node in loss.reductions.values():
-            if getattr(node, "classes", False):
-                scores, labels = (getattr(parent, "origin") for parent in node.parents)  # noqa: B009
-                found[feature_of(labels)] = int(shapes.predictions[scores.name][-1])
-    return found

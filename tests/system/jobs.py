@@ -5,9 +5,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from orbit_snn import experiments
-from orbit_snn.training import Evaluator, Run
+from orbit_snn.data import from_arrays
+from orbit_snn.database import Database
+from orbit_snn.learning import BPTT
+from orbit_snn.runtime import RuntimeConfig, build_strategy
+from orbit_snn.training import Evaluator, Run, TrainingOptions
+from tests.system.regression import FEATURES, numpy_metrics, regression
 
 
 def prepare_digits(data_dir: str) -> bool:
@@ -42,9 +48,46 @@ def _curve(overrides: dict, steps: int, batch_sizes: list[int], directory: str) 
         "replicas": run.trainer.strategy.num_replicas_in_sync,
         "losses": losses,
         "differing": differing(run),
-        "weights": float(sum(np.sum(np.abs(p.numpy())) for p in run.task.training_modules.model.parameters)),
+        "weights": float(
+            sum(np.sum(np.abs(p.numpy())) for p in run.task.training_modules.model.parameters)
+        ),
         "evaluations": {size: _tried(_evaluate, run, config, size) for size in batch_sizes},
     }
+
+
+def metrics_of_a_regression(replicas: int, batch_sizes: list[int], directory: str) -> dict:
+    """Metrics of every kind of an untrained network, by batch size and by NumPy; a few losses."""
+    strategy = build_strategy(
+        RuntimeConfig(distribution_strategy="mirrored", logical_cpus=replicas)
+    )
+    with strategy.scope():
+        modules, db_info = regression()
+    database = Database({"train": from_arrays(FEATURES), "test": from_arrays(FEATURES)})
+    optimizer = tf_keras.optimizers.legacy.SGD(1e-2)
+    options = TrainingOptions(batch_size=4, train_steps=10, steps_per_loop=1, pictures=0)
+    run = Run(modules, db_info, database, BPTT(), optimizer, directory, options, strategy=strategy)
+    predictions = modules.model({name: tf.constant(v) for name, v in FEATURES.items()})
+    numpy = numpy_metrics(predictions["net.out"].numpy(), predictions["net.cell0"].numpy())
+    numpy["l2"] = sum(
+        0.5 * float(np.sum(np.square(p.numpy())))
+        for p in modules.model.parameters
+        if p.shape.rank > 1
+    )
+    evaluations = {size: _scalars(run, size, strategy) for size in batch_sizes}
+    losses = [run.trainer.train(tf.constant(1))["loss"] for _ in range(8)]
+    return {
+        "numpy": numpy,
+        "evaluations": evaluations,
+        "losses": losses,
+        "differing": differing(run),
+    }
+
+
+def _scalars(run: Run, size: int, strategy: tf.distribute.Strategy) -> dict:
+    with strategy.scope():
+        evaluator = Evaluator(*run.task, "test", size, strategy=strategy)
+    found = evaluator.evaluate(tf.constant(evaluator.batches))
+    return {name: float(value) for name, value in found.items() if np.ndim(value) == 0}
 
 
 def differing(run: Run) -> list[str]:

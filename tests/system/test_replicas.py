@@ -17,6 +17,7 @@ COMMON = {
     "task.test_split": "test[:37]",
     "task.regularizer.l2": 1e-4,
     "task.regularizer.rate_strength": 1e-3,
+    "task.regularizer.rate_reduction": "batch",
     "trainer.clip_norm": 1.0,
 }
 ROWS = {
@@ -76,3 +77,42 @@ def test_evaluation_does_not_depend_on_how_examples_are_split(curves, row, batch
     assert found.keys() == expected.keys() > {"loss", "accuracy"}
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+METRICS = {"mse", "rmse", "rsq", "var", "std", "comb", "weighted", "squared", "nmse", "rates"}
+METRICS |= {"median", "l2"}
+
+
+@pytest.fixture(scope="module")
+def metrics(server, tmp_path_factory):
+    """Metrics of every kind by number of replicas and batch size, and those of NumPy."""
+    path = tmp_path_factory.mktemp("metrics")
+    return {
+        replicas: server.call(
+            "metrics_of_a_regression",
+            replicas=replicas,
+            batch_sizes=BATCH_SIZES,
+            directory=str(path / str(replicas)),
+        )
+        for replicas in (1, 2)
+    }
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_metrics_are_those_of_the_data_set(metrics, replicas, batch_size):
+    """Roots, variances and ratios are taken once, over all examples."""
+    found = metrics[replicas]["evaluations"][str(batch_size)]
+    want = metrics[1]["numpy"]
+    assert METRICS == set(want) <= set(found)
+    assert found["examples"] == 37
+    for name, value in want.items():
+        assert found[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_a_root_of_a_mean_trains_alike_on_two_replicas(metrics):
+    """The loss of the global batch, not the mean of the replicas' losses."""
+    one, two = metrics[1]["losses"], metrics[2]["losses"]
+    assert len(set(one)) == len(one) and one[-1] < one[0]
+    np.testing.assert_allclose(two, one, rtol=1e-9)
+    assert metrics[2]["differing"] == []

@@ -1,0 +1,167 @@
+"""Nodes of sequences: networks, modules with a state, and decisions about a whole sequence."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from orbit_snn import losses
+from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.nodes import (
+    InputNode,
+    Node,
+    OutputNode,
+    as_attributes,
+    listed,
+    no_attribute,
+)
+from orbit_snn.graph.types import IdxType
+from orbit_snn.networks import Network
+from orbit_snn.types import NetworkState, Trajectory
+
+
+class NetworkNode(Node):
+    """A network over a sequence: every readout is a node, `net.output`, and so is every cell.
+
+    A readout's node is what it gives at every step, `[B, T, K]`; `net.cell0`, `net.cell1`, ... are
+    the outputs of the cells' neurons, `[B, T, N]`, such as spikes. Learning rules train the
+    network through its trajectory, see `learning.base`.
+
+    Args:
+      name: of the node.
+      inputs: node of `[B, T, F]`, or of integers or booleans, which are cast.
+      network: the network.
+      db_name: the feature with the truth about a network's only readout.
+
+    Raises:
+      GraphError: for a readout with the name of an attribute, or `db_name` with several readouts.
+    """
+
+    def __init__(self, name: str, inputs: Node, network: Network, db_name: str | None = None):
+        if not isinstance(network, Network):
+            raise GraphError(f"node `{name}` got {network!r}; expected a Network.")
+        super().__init__(name, (inputs,), IdxType.SEQ_STEP)
+        if db_name is not None and len(network.readouts) > 1:
+            raise GraphError(
+                f"node `{name}` has the readouts {', '.join(network.readouts)}; set db_name on "
+                f"each of them, as in {name}.{next(iter(network.readouts))}.db_name = 'target'."
+            )
+        _index_sequence(inputs)
+        self.module: Network = network
+        self.readouts = {
+            key: OutputNode(self, key, _readout(key), db_name=db_name) for key in network.readouts
+        }
+        self.cells = tuple(
+            OutputNode(self, f"cell{number}", _cell(number), neuron=cell.neuron)
+            for number, cell in enumerate(network.cells)
+        )
+        as_attributes(self, {**self.readouts, **{cell.key: cell for cell in self.cells}})
+
+    @property
+    def dtype(self) -> tf.DType:
+        """In which the network computes."""
+        return self.module.cells[0].neuron.dtype
+
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """State before the first step."""
+        return self.module.initial_state(batch_size)
+
+    def time_major(self, x: tf.Tensor) -> tf.Tensor:
+        """The inputs as the network takes them, `[T, B, F]`.
+
+        Raises:
+          GraphError: for inputs of another shape.
+        """
+        wanted = self.module.cells[0].feedforward.inputs
+        if x.shape.rank != 3 or x.shape[2] != wanted:
+            raise GraphError(
+                f"the network `{self.name}` takes {wanted} inputs a step, [B, T, {wanted}]; "
+                f"`{self.parents[0].name}` gives {_shape(x)}."
+            )
+        return tf.transpose(tf.cast(x, self.dtype), [1, 0, 2])
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(self, name)
+
+
+class SequenceNode(Node):
+    """A module that works along the steps of a sequence and has a state, such as a delay.
+
+    Args:
+      name: of the node.
+      parents: nodes, or one, that it takes.
+      module: with `initial_state(batch_size)`, called as `module(*values, state)`; gives what it
+        makes of the steps and the state after the last one.
+      db_name: as for `Node`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parents: Node | Sequence[Node],
+        module: Any,
+        db_name: str | None = None,
+    ):
+        super().__init__(name, listed(parents), IdxType.SEQ_STEP, db_name)
+        if not (callable(module) and hasattr(module, "initial_state")):
+            raise GraphError(
+                f"node `{name}` wraps {module!r}; expected a module with initial_state(batch_size) "
+                "that can be called."
+            )
+        _index_sequence(self.parents[0])
+        self.module = module
+
+    def initial_state(self, batch_size: int) -> Any:
+        """State before the first step."""
+        return self.module.initial_state(batch_size)  # type: ignore[union-attr]
+
+    def advance(self, state: Any, *values: Any) -> tuple[Any, Any]:
+        """The value, and the state after the last step."""
+        return self.module(*values, state)  # type: ignore[misc]
+
+
+class Decision(Node):
+    """What a classification is read from: mean, maximum or last real step of a readout, `[B, K]`.
+
+    Args:
+      name: of the node.
+      readout: node of `[B, T, K]`.
+      mode: `mean`, `max`, `last`, or `per_step`, which leaves the readout as it is.
+      db_name: the feature with the labels.
+
+    Raises:
+      ValueError: for an unknown mode.
+    """
+
+    def __init__(self, name: str, readout: Node, mode: str = "mean", db_name: str | None = None):
+        mask = readout.mask
+        index = IdxType.SEQ_STEP if mode == "per_step" else IdxType.SEQUENCES
+        parents = (readout,) if mask is None else (readout, mask)
+        super().__init__(name, parents, index, db_name, mask)
+        self.mode = losses.check_mode(mode)
+
+    def compute(self, *values: Any) -> Any:
+        """See `losses.decision`."""
+        logits, *mask = values
+        return losses.decision(logits, self.mode, *mask)
+
+
+def _readout(key: str) -> Callable[[Trajectory], tf.Tensor]:
+    return lambda trajectory: tf.transpose(trajectory.readouts[key].outputs, [1, 0, 2])
+
+
+def _cell(number: int) -> Callable[[Trajectory], tf.Tensor]:
+    return lambda trajectory: tf.transpose(trajectory.cells[number].outputs, [1, 0, 2])
+
+
+def _index_sequence(node: Node) -> None:
+    """Tells the inputs that a network's input comes from, step by step, that they are sequences."""
+    if node.index is None:
+        for parent in node.parents:
+            _index_sequence(parent)
+        if isinstance(node, InputNode):
+            node.index_by_steps()
+
+
+def _shape(x: Any) -> str:
+    return f"shape {x.shape}" if hasattr(x, "shape") else f"a {type(x).__name__}"

@@ -1,0 +1,93 @@
+"""Looks at data and graph together before time is spent on training."""
+
+import numpy as np
+import tensorflow as tf
+
+from orbit_snn.data import DataError, Examples, check_examples, element_spec, evaluation_dataset
+from orbit_snn.graph import GraphModule, TrainingModules
+from orbit_snn.graph.loss_module import feature_of
+from orbit_snn.graph.pairs import PairFinder, check_images
+from orbit_snn.training.task import Shapes, Task, temporal_features, trace
+
+_BATCH = 64
+
+
+def check(task: Task, limit: int = 32) -> Shapes:
+    """Looks at some examples of every split before time is spent on training.
+
+    Args:
+      task: what is to be trained.
+      limit: how many examples of each split.
+
+    Raises:
+      DataError: for a missing feature, sequences without steps, NaN, silent inputs, labels without
+        an output of their own.
+      GraphError: where shapes do not fit.
+    """
+    modules, db_info, database = task
+    if "train" not in database.splits:
+        raise DataError(f"the database has the splits {', '.join(database.splits)}; add `train`.")
+    names = [*db_info["inputs"], *db_info["targets"]]
+    splits = sorted(database.splits, key="train".__ne__)  # training examples first
+    sets = {split: database.examples(split, names) for split in splits}
+    traced: list[tuple[dict[str, tf.TensorSpec], Shapes]] = []
+    for examples in sets.values():
+        spec = element_spec(examples)
+        shapes = next((known for other, known in traced if other == spec), None)
+        if shapes is None:
+            _check_steps(modules, spec)
+            shapes = trace(modules, spec)
+            traced.append((spec, shapes))
+        _check_values(modules, examples, _labels(modules, shapes), limit)
+        _check_pairs(modules, examples, limit)
+    return traced[0][1]
+
+
+def _check_values(
+    modules: TrainingModules, examples: Examples, labels: dict[str, int], limit: int
+) -> None:
+    model = modules.model
+    masks = [feature_of(node.mask) for node in model.networks if node.mask is not None]
+    sequences = [name for name in model.temporal if name not in masks]
+    inputs = sequences or [feature_of(node) for node in model.inputs]
+    check_examples(
+        examples, inputs=inputs, labels=labels, mask=next(iter(masks), None), limit=limit
+    )
+
+
+def _check_pairs(modules: TrainingModules, examples: Examples, limit: int) -> None:
+    """A compiled step cannot say that a torus needs more images than are searched."""
+    for node in modules.model.nodes:
+        if isinstance(node.module, PairFinder):
+            model = GraphModule(modules.model.inputs, node.parents)
+            size = limit if examples.size is None else examples.size
+            for batch in evaluation_dataset(examples, min(_BATCH, size), 0, size):
+                check_images(node.module, *(np.asarray(x) for x in model(batch).values()))
+
+
+def _check_steps(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> None:
+    """Every feature with a time axis has the same number of steps."""
+    features = temporal_features(modules)
+    temporal = [name for name in spec if name in features and spec[name].shape.rank]
+    if not temporal:
+        return
+    first = temporal[0]
+    steps = spec[first].shape[:1].as_list()
+    for name in temporal:
+        if spec[name].shape[:1].as_list() != steps:
+            shapes = ", ".join(f"`{n}` {s.shape.as_list()}" for n, s in spec.items())
+            raise DataError(
+                f"an example has {shapes}; `{name}` needs one value for each of the "
+                f"{steps[0] if steps else 'T'} steps of `{first}`."
+            )
+
+
+def _labels(modules: TrainingModules, shapes: Shapes) -> dict[str, int]:
+    """Features that hold class labels, with the number of classes."""
+    found = {}
+    for loss in (modules.loss, modules.evaluator.loss):
+        for node in loss.reductions.values():
+            if getattr(node, "classes", False):
+                scores, labels = (getattr(parent, "origin") for parent in node.parents)  # noqa: B009
+                found[feature_of(labels)] = int(shapes.predictions[scores.name][-1])
+    return found
