@@ -30,7 +30,7 @@ from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.networks import Network
 from orbit_snn.tasks import digits_dataset
 from orbit_snn.tfds_source import load_tfds
-from orbit_snn.training import Task
+from orbit_snn.training import Confusion, PlotMaker, Task
 
 ENCODINGS = ("current", "poisson")
 
@@ -100,7 +100,8 @@ class DigitsConfig(experiments.TaskConfig):
             CrossEntropy.of_node(decision), self.regularizer.penalties(net), "cross_entropy"
         )
         metrics = {**losses, "accuracy": Accuracy.of_node(decision)}
-        return assemble_for_training(losses["loss"], metrics)
+        pictures = PlotMaker(Confusion(decision))
+        return assemble_for_training(losses["loss"], metrics, plot_maker=pictures)
 
     def _arrays(self, split: str) -> dict[str, np.ndarray]:
         source: Any = self.dataset

@@ -17,7 +17,7 @@ from orbit_snn.database import SPLITS, Database
 from orbit_snn.graph import NMSE, InputNode, NetworkNode, SquaredError, assemble_for_training
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.seeds import derive
-from orbit_snn.training import Task
+from orbit_snn.training import Compare, PlotMaker, Task, Traces
 
 PERIODS_MS = (1000, 500, 333, 200)
 
@@ -58,7 +58,9 @@ class PatternGenerationConfig(experiments.TaskConfig):
             SquaredError.of_node(net.output), self.regularizer.penalties(net), "squared_error"
         )
         metrics = {**losses, "nmse": NMSE.of_node(net.output)}
-        return Task(*assemble_for_training(losses["loss"], metrics), database)
+        pictures = PlotMaker(Traces(net.output, examples=1), Compare(net.output))
+        assembled = assemble_for_training(losses["loss"], metrics, plot_maker=pictures)
+        return Task(*assembled, database)
 
 
 def sum_of_sines(steps: int, seed: int) -> np.ndarray:

@@ -24,7 +24,14 @@ from orbit_snn.graph import (
 from orbit_snn.learning import BPTT, TBPTT
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyIntegrator
-from orbit_snn.training import Run, RunDirectoryError, TrainingOptions
+from orbit_snn.training import (
+    PlotMaker,
+    Plotter,
+    Raster,
+    Run,
+    RunDirectoryError,
+    TrainingOptions,
+)
 
 FEW = {"train_steps": 4, "batch_size": 5, "steps_per_loop": 2, "pictures": 0}
 FEW |= {"checkpoint_interval": 2, "validation_interval": 2}
@@ -213,3 +220,34 @@ class TestActions:
         with pytest.raises(ValueError, match="patience looks at validations"):
             make(tmp_path, held_out=False, options=self.OPTIONS | {"patience": 2})
         assert not list(tmp_path.rglob("*.*"))
+
+
+class TestPictures:
+    def draw(self, tmp_path, plotter, **options):
+        net = NetworkNode("network", InputNode("inputs"), make_network())
+        decision = Decision("decision", net.output, db_name="label")
+        loss = CrossEntropy.of_node(decision)
+        maker = PlotMaker(plotter(net, decision), plot_every=2)
+        modules, db_info = assemble_for_training(loss, {"loss": loss}, plot_maker=maker)
+        examples = from_arrays({"inputs": INPUTS, "label": LABELS})
+        database = Database({"train": examples, "validation": examples})
+        options = TrainingOptions(**(FEW | {"train_steps": 8, "pictures": 1} | options))
+        optimizer = tf_keras.optimizers.legacy.Adam(1e-2)
+        run = Run(modules, db_info, database, BPTT(), optimizer, tmp_path, options)
+        run.train()
+        return sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.png"))
+
+    def test_a_plot_maker_draws_at_its_validations(self, tmp_path):
+        found = self.draw(tmp_path, lambda net, decision: Raster(net))
+        assert found == [f"plots/step{step}/raster/network/0.png" for step in (4, 8)]
+
+    def test_no_pictures(self, tmp_path):
+        assert self.draw(tmp_path, lambda net, decision: Raster(net), pictures=0) == []
+
+    def test_a_plotter_that_fails_does_not_end_the_run(self, tmp_path, capsys):
+        def fail(*_):
+            raise KeyError("lost")
+
+        plotter = lambda net, decision: Plotter("mine", (decision.pred,), fail)  # noqa: E731
+        assert self.draw(tmp_path, plotter) == []
+        assert "pictures left out: KeyError: 'lost'" in capsys.readouterr().out

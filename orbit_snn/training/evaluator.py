@@ -35,6 +35,10 @@ class Evaluator(orbit.StandardEvaluator):
       seed: of what is random in the examples.
       xla: compile the forward pass.
       strategy: default the current one.
+
+    Attributes:
+      batches: how many there are.
+      drawn: what the last evaluation kept for the plot maker.
     """
 
     def __init__(
@@ -58,12 +62,14 @@ class Evaluator(orbit.StandardEvaluator):
         self._evaluator = training_modules.evaluator
         self._model = training_modules.model
         self._xla = xla
+        self.drawn: list[Any] = []
         sizes = trace(training_modules, element_spec(examples)).evaluation
         self._sums = Sums({**sizes, _COUNT: 1})
 
     def eval_begin(self) -> Any:
         """Forgets the last evaluation."""
         self._sums.reset()
+        self.drawn = []
         return []
 
     @tf.autograph.experimental.do_not_convert
@@ -72,10 +78,13 @@ class Evaluator(orbit.StandardEvaluator):
         return self.strategy.run(self._replica_step, args=(next(iterator),))
 
     def eval_reduce(self, state: Any, step_outputs: Any) -> list[dict[str, np.ndarray]]:
-        """Keeps the tensors of losses that need all examples at once, on the host."""
-        parts = {k: self.strategy.experimental_local_results(v) for k, v in step_outputs.items()}
-        replicas = range(len(next(iter(parts.values()), ())))
-        return [*state, *({k: v[i].numpy() for k, v in parts.items()} for i in replicas)]
+        """Keeps, on the host, what losses need of all examples at once and what is drawn."""
+        for collected, pictured in self._local(step_outputs):
+            if pictured:
+                self._evaluator.plot_maker.keep(self.drawn, pictured)
+            if collected:
+                state = [*state, {name: tensor.numpy() for name, tensor in collected.items()}]
+        return state
 
     def eval_end(self, collected: Sequence[dict[str, np.ndarray]] = ()) -> dict[str, Any]:
         """Validation losses by name, rates of every cell, and the number of examples."""
@@ -85,12 +94,21 @@ class Evaluator(orbit.StandardEvaluator):
         results = self._evaluator.results({**sums, **whole})
         return describe_rates({**results, "examples": examples}, self._evaluator)
 
-    def _replica_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        @tf.function(jit_compile=self._xla, autograph=False)
-        def score(batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-            run = self._model.run(batch)
-            return self._evaluator.sums(run, batch), self._evaluator.collect(run, batch)
+    def _local(self, outputs: Any) -> list[Any]:
+        """What each replica of this process gave."""
+        flat = [self.strategy.experimental_local_results(x) for x in tf.nest.flatten(outputs)]
+        replicas = zip(*flat, strict=True)
+        return [tf.nest.pack_sequence_as(outputs, each) for each in replicas]
 
-        sums, collected = score(batch)
+    def _replica_step(self, batch: Batch) -> Any:
+        @tf.function(jit_compile=self._xla, autograph=False)
+        def score(batch: Batch) -> Any:
+            run = self._model.run(batch)
+            plot_maker = self._evaluator.plot_maker
+            pictured = {} if plot_maker is None else plot_maker.collect(run.values, batch)
+            kept = self._evaluator.collect(run, batch), pictured
+            return self._evaluator.sums(run, batch), kept
+
+        sums, kept = score(batch)
         self._sums.add({**sums, _COUNT: tf.reduce_sum(batch["weight"])})
-        return collected
+        return kept

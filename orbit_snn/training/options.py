@@ -24,7 +24,8 @@ class TrainingOptions:
       best_metric: validation metric by which the best checkpoint is kept; empty for none.
       higher_is_better: whether a larger `best_metric` is better.
       clip_norm: largest global norm of a gradient, None for no limit.
-      pictures: validation examples that are drawn at every evaluation.
+      pictures: validation examples whose activity is drawn at every evaluation; 0 for no pictures
+        at all, those of a plot maker included.
       patience: training stops when this many validations in a row were not better than the best
         one; None for never.
       stop_at: training stops when `best_metric` reaches this value; None for never.

@@ -64,6 +64,8 @@ def trace(modules: TrainingModules, spec: dict[str, tf.TensorSpec], size: int = 
         shapes.update({node.name: run.values[node.name].shape for node in model.nodes_to_compute})
         steps = {name: done.cells[0].outputs.shape for name, done in run.trajectories().items()}
         shapes.update(steps)
+        if evaluator.plot_maker is not None:
+            evaluator.plot_maker.collect(run.values, batch)  # which checks what it can draw
         reports = evaluator.sums(run, batch, skip=("loss",))
         return loss.sums(run.values, batch), reports, evaluator.sums(run, batch)
 

@@ -103,8 +103,20 @@ class Watch:
             weights = summaries.weight_histograms(modules.model)
             summaries.write_histograms(weights, writer, self.step)
             drawn.write(writer, self.step)
+            self._draw(modules.evaluator.plot_maker, validator, writer)
 
         return [show, *self._keep_best(), *map(self._heeded, self.actions)]
+
+    def _draw(self, plot_maker: Any, validator: Evaluator, writer: Any) -> None:
+        """Pictures of predictions, where they are due; a run does not end over one that fails."""
+        evaluation = self.step // self.options.validation_interval
+        if plot_maker is None or not self.options.pictures or not plot_maker.due(evaluation):
+            return
+        try:
+            figures = plot_maker.figures(validator.drawn)
+            plot_maker.write(figures, writer, self.step, self.directory)
+        except Exception as error:  # whatever a plotter of the user's raises
+            self.console.line(f"pictures left out: {type(error).__name__}: {error}")
 
     def _heeded(self, action: Action) -> Look:
         """The action, with a line of what it changed; whether it stops is asked by the run."""

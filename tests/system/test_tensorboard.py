@@ -73,6 +73,14 @@ def test_pictures(events):
     assert "activity/1" not in events["validation"].Tags()["tensors"]
 
 
+def test_the_confusion_matrix_is_there_and_a_file(events, finished):
+    assert plugin(events["validation"], "confusion/decision") == "images"
+    at, _ = values(events["validation"], "confusion/decision")
+    assert at == EVALUATIONS
+    files = sorted(finished.directory.glob("plots/*/confusion/decision.png"))
+    assert [file.parts[-3] for file in files] == [f"step{step}" for step in EVALUATIONS]
+
+
 def test_the_configuration_is_there_as_text(events, finished):
     assert plugin(events["train"], "configuration") == "text"
     (text,) = values(events["train"], "configuration")[1]
