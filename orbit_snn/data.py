@@ -217,7 +217,7 @@ def check_examples(
             raise DataError(f"example {index}: `{mask}` marks no step as real")
         for field, classes in labels.items():
             _check_label(index, field, example[field], classes, real)
-    if silent:
+    if inputs and silent:
         names = " and ".join(f"`{field}`" for field in inputs)
         raise DataError(f"{names} is zero at every step of all {count} examples looked at")
 

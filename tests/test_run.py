@@ -16,7 +16,9 @@ from orbit_snn.graph import (
     CrossEntropy,
     Decision,
     GraphError,
+    IdxType,
     InputNode,
+    ModelNode,
     NetworkNode,
     SquaredError,
     assemble_for_training,
@@ -134,6 +136,26 @@ def test_a_window_of_padding_teaches_nothing(mode):
     assert float(update.loss) == 0.0
     assert not any(np.any(sums) for sums in (*update.sums.values(), *update.reports.values()))
     assert all(not np.any(gradient) for gradient in update.gradients)
+
+
+def test_formulas_of_scores_and_scalar_features(tmp_path):
+    """A temperature that the data set gives, and scores that are no output of the model."""
+    x = InputNode("inputs")
+    warm = ModelNode("warm", (x, InputNode("heat", index=IdxType.SEQUENCES)), scaled)
+    net = NetworkNode("network", warm, make_network())
+    decision = Decision("decision", net.output, db_name="label")
+    loss = CrossEntropy(2.0 * decision.pred, decision.true)
+    modules, db_info = assemble_for_training(loss, [loss])
+    features = {"inputs": INPUTS, "label": LABELS, "heat": np.linspace(1, 2, 20)}
+    database = Database({"train": from_arrays(features), "test": from_arrays(features)})
+    optimizer = tf_keras.optimizers.legacy.Adam(1e-2)
+    options = TrainingOptions(**FEW)
+    run = Run(modules, db_info, database, TBPTT(2, "window"), optimizer, tmp_path, options)
+    assert np.isfinite(run.train_and_evaluate()["metrics"][loss.name])
+
+
+def scaled(x, heat):
+    return x * tf.cast(heat, x.dtype)[:, tf.newaxis, tf.newaxis]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, bool])

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.errors import GraphAssertionError, GraphError
 from orbit_snn.graph.types import IdxType, Origin
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -140,8 +140,9 @@ class Operation(LossNode):
     """Arithmetic on two nodes, or a node and a number; tensors must have the same shape.
 
     Raises:
-      GraphError: for something that is neither, or a number of the data set (a reduction) together
-        with a tensor: that number is known only when all examples have been seen.
+      GraphAssertionError: for a node of the model.
+      GraphError: for something else that is neither, or a number of the data set (a reduction)
+        together with a tensor: that number is known only when all examples have been seen.
     """
 
     def __init__(self, kind: str, *operands: Any):
@@ -214,6 +215,10 @@ def _as_node(operand: Any, kind: str) -> LossNode:
         return operand
     if isinstance(operand, numbers.Real):
         return Value(operand.item() if hasattr(operand, "item") else operand)  # type: ignore
+    if isinstance(operand, Origin):
+        raise GraphAssertionError(
+            f"{kind} got the model's node `{operand.name}`; give it .pred or .true of that node."
+        )
     raise GraphError(
         f"{kind} got {operand!r}; expected a loss node, such as MSE.of_node(y) or y.pred, or a "
         "number."

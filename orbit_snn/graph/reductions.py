@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from orbit_snn.graph.algebra import LossNode, at_least_column, check_same_shape
-from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.errors import GraphAssertionError, GraphError
 from orbit_snn.graph.nodes import Node
 from orbit_snn.graph.types import IdxType
 
@@ -73,7 +73,8 @@ class Reduction(LossNode):
       constant: whether it must be the same in every batch, as a penalty on weights is.
 
     Raises:
-      GraphError: for a parent that is no tensor of the loss.
+      GraphAssertionError: for a node of the model as a parent.
+      GraphError: for another parent that is no tensor of the loss.
     """
 
     scalar = True
@@ -90,7 +91,7 @@ class Reduction(LossNode):
     ):
         for parent in parents:
             if isinstance(parent, Node):
-                raise GraphError(
+                raise GraphAssertionError(
                     f"{kind} got the model's node `{parent.name}`; give it .pred or .true of that "
                     "node, or use of_node."
                 )

@@ -1,7 +1,7 @@
 """How the values of a node are indexed, and what a loss knows of a model's node."""
 
 import enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class IdxType(enum.Enum):
@@ -19,6 +19,7 @@ class IdxType(enum.Enum):
     PAIRS = "pairs"
 
 
+@runtime_checkable
 class Origin(Protocol):
     """A model's node as its predictions and targets see it; see `nodes.Node`."""
 

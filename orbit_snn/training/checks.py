@@ -5,8 +5,10 @@ import tensorflow as tf
 
 from orbit_snn.data import DataError, Examples, check_examples, element_spec, evaluation_dataset
 from orbit_snn.graph import GraphModule, TrainingModules
+from orbit_snn.graph.algebra import Prediction, Target
 from orbit_snn.graph.loss_module import feature_of
 from orbit_snn.graph.pairs import PairFinder, check_images
+from orbit_snn.graph.reductions import Reduction
 from orbit_snn.training.task import Shapes, Task, temporal_features, trace
 
 _BATCH = 64
@@ -38,18 +40,23 @@ def check(task: Task, limit: int = 32) -> Shapes:
             _check_steps(modules, spec)
             shapes = trace(modules, spec)
             traced.append((spec, shapes))
-        _check_values(modules, examples, _labels(modules, shapes), limit)
+        _check_values(modules, examples, spec, _labels(modules, shapes), limit)
         _check_pairs(modules, examples, limit)
     return traced[0][1]
 
 
 def _check_values(
-    modules: TrainingModules, examples: Examples, labels: dict[str, int], limit: int
+    modules: TrainingModules,
+    examples: Examples,
+    spec: dict[str, tf.TensorSpec],
+    labels: dict[str, int],
+    limit: int,
 ) -> None:
     model = modules.model
     masks = [feature_of(node.mask) for node in model.networks if node.mask is not None]
     sequences = [name for name in model.temporal if name not in masks]
-    inputs = sequences or [feature_of(node) for node in model.inputs]
+    features = [feature_of(node) for node in model.inputs]
+    inputs = sequences or [name for name in features if spec[name].shape.rank]
     check_examples(
         examples, inputs=inputs, labels=labels, mask=next(iter(masks), None), limit=limit
     )
@@ -87,7 +94,10 @@ def _labels(modules: TrainingModules, shapes: Shapes) -> dict[str, int]:
     found = {}
     for loss in (modules.loss, modules.evaluator.loss):
         for node in loss.reductions.values():
-            if getattr(node, "classes", False):
-                scores, labels = (getattr(parent, "origin") for parent in node.parents)  # noqa: B009
-                found[feature_of(labels)] = int(shapes.predictions[scores.name][-1])
+            scores, *labels = node.parents
+            if not (isinstance(node, Reduction) and node.classes):
+                continue
+            if isinstance(scores, Prediction) and isinstance(labels[0], Target):
+                classes = shapes.predictions[scores.origin.name][-1]
+                found[feature_of(labels[0].origin)] = int(classes)
     return found
