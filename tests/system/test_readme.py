@@ -1,5 +1,6 @@
 """The README's commands and its program, as a user would run them, with fewer steps."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -90,3 +91,12 @@ def test_the_python_program_runs_and_learns(tmp_path: pathlib.Path) -> None:
 def test_files_that_the_readme_points_to_exist() -> None:
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).exists(), path
+
+
+def test_names_that_the_readme_shows_exist() -> None:
+    modules = ("graph", "training", "neurons", "connections", "cells", "networks", "learning")
+    modules += ("data", "database", "surrogate")
+    known = {name for m in modules for name in dir(importlib.import_module(f"orbit_snn.{m}"))}
+    shown = set(re.findall(r"(?<![\w.])([A-Z]\w+)\(", README)) - {"Adam"}
+    assert len(shown) > 30
+    assert not shown - known
