@@ -1,9 +1,10 @@
 """Checkpoints of a run: where they are, whether they fit, and files that are written whole."""
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -86,26 +87,34 @@ def manager(
     )
 
 
-def restore(checkpoints: Any, trainer: Trainer, actions: Mapping[str, Any]) -> str | None:
-    """Restores the newest checkpoint, if there is one, and checks that all of it fits.
+def restore(
+    checkpoints: Any, trainer: Trainer, actions: Mapping[str, Any], path: str | None = None
+) -> str | None:
+    """Restores a checkpoint, if there is one, and checks that all of it fits.
 
-    Actions that were not there when it was saved start afresh.
+    Args:
+      checkpoints: the manager.
+      trainer: what is restored.
+      actions: by name; those that were not there when it was saved start afresh.
+      path: of the checkpoint, default the newest.
 
     Returns:
       Its path, or None.
 
     Raises:
-      RunDirectoryError: where the checkpoint is of another network or optimizer.
+      RunDirectoryError: where the checkpoint cannot be read, or is of another model or optimizer.
     """
-    path = checkpoints.latest_checkpoint
-    if path is not None:
-        names = [name for name, _ in tf.train.list_variables(path)]
-        known = {k: a for k, a in actions.items() if any(f"actions/{k}/" in n for n in names)}
+    path = path or checkpoints.latest_checkpoint
+    if path is None:
+        return None
+    with _said(path):
+        names = [name for name, _ in tf.train.list_variables(path)] if actions else []
+    known = {k: a for k, a in actions.items() if any(f"actions/{k}/" in n for n in names)}
+    if known.keys() == actions.keys():
+        restore_from(checkpoints.checkpoint, path, trainer)
+    else:
         items = {**trainer.checkpoint_items, **({"actions": known} if known else {})}
-        same = known.keys() == actions.keys()
-        restore_from(
-            checkpoints.checkpoint if same else tf.train.Checkpoint(**items), path, trainer
-        )
+        restore_from(tf.train.Checkpoint(**items), path, trainer)
     return path
 
 
@@ -116,11 +125,18 @@ def best(directory: pathlib.Path) -> str | None:
 
 def restore_from(checkpoint: tf.train.Checkpoint, path: str, trainer: Trainer) -> None:
     """Restores one checkpoint; errors as `restore`."""
-    try:
+    with _said(path):
         _check_shapes(path, trainer)
         with trainer.strategy.scope():
             status = checkpoint.restore(path)
         status.assert_existing_objects_matched()
+
+
+@contextlib.contextmanager
+def _said(path: str) -> Iterator[None]:
+    """Says in one line what is wrong with a checkpoint."""
+    try:
+        yield
     except (ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise RunDirectoryError(

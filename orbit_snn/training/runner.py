@@ -80,6 +80,13 @@ class Run:
         self._xla = xla
         self._strategy = strategy or tf.distribute.get_strategy()
         self._configuration = configuration
+        with self._strategy.scope():
+            self._actions = [*actions_for(options), *actions]
+        if self._actions and "validation" not in database.splits:
+            raise ValueError(
+                f"{self._actions[0].name} looks at validations, and the database has no split "
+                "`validation`; give it one."
+            )
         self.directory = checkpoints.prepare_directory(model_dir)
         with self._strategy.scope():
             self.trainer = Trainer(
@@ -92,14 +99,8 @@ class Run:
                 xla,
                 strategy,
             )
-            self._actions = [*actions_for(options), *actions]
         for action in self._actions:
             action.bind(self.trainer)
-        if self._actions and "validation" not in database.splits:
-            raise ValueError(
-                f"{self._actions[0].name} looks at validations, and the database has no split "
-                "`validation`; give it one."
-            )
         items = self.trainer.checkpoint_items
         kept = by_name(self._actions)
         self._manager = checkpoints.manager(
@@ -112,9 +113,12 @@ class Run:
         """The global step."""
         return int(self.trainer.global_step.numpy())
 
-    def restore(self) -> str | None:
-        """Restores the newest checkpoint and returns its path, None where there is none."""
-        path = checkpoints.restore(self._manager, self.trainer, by_name(self._actions))
+    def restore(self, path: str | None = None) -> str | None:
+        """Restores the newest checkpoint, or that one, and returns its path.
+
+        None where there is none.
+        """
+        path = checkpoints.restore(self._manager, self.trainer, by_name(self._actions), path)
         self.trainer.forget_data()
         return path
 
@@ -214,7 +218,7 @@ class Run:
         return self.evaluate()
 
     def evaluate_continuously(self, timeout: float) -> dict[str, Any]:
-        """Evaluates every checkpoint that appears, until the last step or `timeout` seconds pass.
+        """Evaluates every checkpoint that appears, until training is over or `timeout` s pass.
 
         Returns:
           The last results.
@@ -225,9 +229,9 @@ class Run:
         results = None
         waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
         for path in waiting:
-            self._restore_model(path)
+            self.restore(path)
             results = self._evaluate(path)
-            if self.step >= self.options.train_steps:
+            if self.step >= self.options.train_steps or self._stopped:
                 break
         if results is None:
             raise RunDirectoryError(
