@@ -161,6 +161,23 @@ def test_single_precision(name, batch_size):
     assert value(loss, features, batch_size, tf.float32) == pytest.approx(want, rel=2e-6)
 
 
+@pytest.mark.parametrize("make", [graph.Std, graph.Var])
+def test_a_spread_about_a_large_mean_in_single_precision(make):
+    """In training too: the value and its gradient, where squares alone would cancel."""
+    loss = make(plain.pred) + graph.Mean(plain.pred)
+    module = graph.LossModule([loss])
+    x = tf.constant(PRED + 1000.0, tf.float32)
+    exact = tf.cast(x, tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, exact])
+        (got,) = module({"y": x}, {"x": x})
+        variance = tf.math.reduce_variance(exact) * (PRED.size / (PRED.size - 1))
+        want = variance**0.5 if make is graph.Std else variance
+        want += tf.reduce_mean(exact)
+    assert float(got) == pytest.approx(float(want), rel=1e-6)
+    np.testing.assert_allclose(tape.gradient(got, x), tape.gradient(want, exact), rtol=1e-4)
+
+
 def test_a_mean_of_batches_would_differ():
     want = oracle.rmse(PRED, TRUE)
     assert abs(oracle.batch_mean(oracle.rmse, PRED, TRUE, 4) - want) > 1e-3 * want

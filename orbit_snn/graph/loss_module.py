@@ -101,8 +101,10 @@ class LossModule:
         return needed_by(self.collected)
 
     def values(self, sums: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        """The losses, of added sums."""
+        """The losses, of added sums; in double precision where some of them are."""
         known = {id(node): node.value(sums[key]) for key, node in self.reductions.items()}
+        if any(value.dtype == tf.float64 for value in known.values()):
+            known = {key: tf.cast(value, tf.float64) for key, value in known.items()}
         return tuple(evaluate(loss, known) for loss in self.nodes_to_compute)
 
     def whole(

@@ -202,7 +202,8 @@ def _elements(function: Callable[..., tf.Tensor], compares: bool) -> Sums:
 
 
 def _moments(values: Sequence[tf.Tensor], real: Real, node: Reduction) -> tf.Tensor:
-    x = real.exact(at_least_column(node.parents[0], values[0]))
+    """Sum, sum of squares and count; always in double precision, for their difference is taken."""
+    x = tf.cast(at_least_column(node.parents[0], values[0]), tf.float64)
     weight = real.elements(x, node.index)
     powers = [tf.reduce_sum(weight * x), tf.reduce_sum(weight * tf.square(x))]
     return tf.stack([*powers, _count(x, weight)])
@@ -217,7 +218,7 @@ def _variance(sums: tf.Tensor) -> tf.Tensor:
 
 def _rsq_sums(values: Sequence[tf.Tensor], real: Real, node: Reduction) -> tf.Tensor:
     pred, true = compared(node.name, node.parents, values)
-    pred, true = real.exact(pred), real.exact(true)
+    pred, true = tf.cast(pred, tf.float64), tf.cast(true, tf.float64)
     error = tf.reduce_sum(real.elements(pred, node.index) * tf.square(pred - true))
     return tf.concat([[error], _moments([true], real, node)], axis=0)
 

@@ -13,10 +13,12 @@ from orbit_snn.database import Database
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.graph.evaluation import RATES, GraphEvaluator
+from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.module import GraphState
 from orbit_snn.learning import LearningRule
 from orbit_snn.learning.base import Forward
-from orbit_snn.metrics import Sums, rate_summary
+from orbit_snn.metrics import Sums as RunningSums
+from orbit_snn.metrics import rate_summary
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.task import temporal_features, time_axis_maker, trace, window_of
@@ -96,7 +98,7 @@ class Trainer(orbit.StandardTrainer):
         self._batches = BatchSize(batch_size)
         optimizers.build_slots(optimizer, self._parameters)
         losses = {_LOSS + key: size for key, size in shapes.losses.items()}
-        self._sums = Sums({**losses, **shapes.reports, "gradient_norm": 2})
+        self._sums = RunningSums({**losses, **shapes.reports, "gradient_norm": 2})
 
     def _check_parts(self) -> None:
         """What cannot be trained in this way is said before it is tried."""
@@ -232,10 +234,7 @@ class Trainer(orbit.StandardTrainer):
 
         def one_window(window: Batch, state: GraphState) -> tuple[Sequence[tf.Tensor], Any]:
             passed = forward(window, state)
-            keys = list(passed.sums)
-            values = [passed.sums[key] for key in keys]
-            total = context.all_reduce(tf.distribute.ReduceOp.SUM, values)
-            gradients = backward(window, passed, dict(zip(keys, total, strict=True)))
+            gradients = backward(window, passed, _added(context, passed.sums))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)), passed
 
         return one_window
@@ -245,6 +244,15 @@ class Trainer(orbit.StandardTrainer):
         gradients, norm = optimizers.clip_by_global_norm(gradients, self._clip_norm)
         optimizers.apply(self.optimizer, gradients, self._parameters)
         return norm
+
+
+def _added(context: tf.distribute.ReplicaContext, sums: Sums) -> Sums:
+    """Sums over all replicas, in one exchange of one vector in double precision."""
+    sizes = [value.shape.num_elements() for value in sums.values()]
+    flat = tf.concat([tf.cast(value, tf.float64) for value in sums.values()], axis=0)
+    parts = tf.split(context.all_reduce(tf.distribute.ReduceOp.SUM, flat), sizes)
+    pairs = zip(sums.items(), parts, strict=True)
+    return {key: tf.cast(total, value.dtype) for (key, value), total in pairs}
 
 
 def describe_rates(results: dict[str, Any], evaluator: GraphEvaluator) -> dict[str, Any]:

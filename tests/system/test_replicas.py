@@ -114,5 +114,5 @@ def test_a_root_of_a_mean_trains_alike_on_two_replicas(metrics):
     """The loss of the global batch, not the mean of the replicas' losses."""
     one, two = metrics[1]["losses"], metrics[2]["losses"]
     assert len(set(one)) == len(one) and one[-1] < one[0]
-    np.testing.assert_allclose(two, one, rtol=1e-9)
+    np.testing.assert_allclose(two, one, rtol=1e-5)
     assert metrics[2]["differing"] == []
