@@ -169,15 +169,27 @@ class Database:
 
         return Examples(fetch, examples.size)
 
-    def batches(self, split: str, batch_size: int, seed: int = 0) -> tf.data.Dataset:
-        """Every example of a split once, with the features of `var_list`; see `evaluation_dataset`.
+    def batches(
+        self, split: str, batch_size: int, seed: int = 0, names: Iterable[str] | None = None
+    ) -> tf.data.Dataset:
+        """Every example of a split once; see `data.evaluation_dataset`.
 
         Args:
           split: name of the split.
           batch_size: examples at a time.
           seed: of what is random in the examples.
+          names: of the features, default `var_list`.
+
+        Raises:
+          DataError: where no features are known.
         """
-        return data.evaluation_dataset(self.examples(split), batch_size, seed)
+        names = list(self.var_list if names is None else names)
+        if not names:
+            raise DataError(
+                "the database has no inputs and targets; set database.inputs = db_info['inputs'] "
+                "and database.targets = db_info['targets']."
+            )
+        return data.evaluation_dataset(self.examples(split, names), batch_size, seed)
 
     def add(self, name: str, values: Mapping[str, np.ndarray]) -> None:
         """Adds a feature to every split, whole or not at all.

@@ -87,6 +87,7 @@ def cross_entropy(
     """
     logits = decision(logits, mode, mask) if logits.shape.rank == 3 else logits
     per_step = logits.shape.rank == 3
+    _check_labels(labels)
     if labels.dtype.is_integer:
         labels = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     labels = tf.cast(labels, logits.dtype)
@@ -106,6 +107,7 @@ def correct(
 ) -> tf.Tensor:
     """1 where the largest logit is the label's, else 0, `[B]`; arguments as `cross_entropy`."""
     logits = decision(logits, mode, mask) if logits.shape.rank == 3 else logits
+    _check_labels(labels)
     if not labels.dtype.is_integer:
         labels = tf.argmax(labels, axis=-1)
     hit = tf.argmax(logits, axis=-1) == tf.cast(
@@ -113,6 +115,14 @@ def correct(
     )
     hit = tf.cast(hit, logits.dtype)
     return mean_over_steps(hit, mask) if logits.shape.rank == 3 else hit
+
+
+def _check_labels(labels: tf.Tensor) -> None:
+    if not labels.dtype.is_integer and labels.shape.rank < 2:
+        raise ValueError(
+            f"labels are {labels.dtype.name} of shape {labels.shape}; give class indices as "
+            "integers, or one value a class."
+        )
 
 
 def squared_error(

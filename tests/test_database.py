@@ -98,6 +98,7 @@ REFUSED = [
     (lambda: setattr(database(), "targets", ["lable"]), "did you mean `label`?"),
     (lambda: database().examples("train", ["x"]), "no field `x`, there are inputs, label"),
     (lambda: database().examples("test"), "no split `test`, there are train"),
+    (lambda: database().batches("train", 3), "set database.inputs = db_info['inputs']"),
     (lambda: database().add("x", {"train": np.arange(3)}), "`x` got 3 values for 20 examples"),
     (lambda: Database.from_arrays(ARRAYS, 0.5, 0.5), "leave nothing of 20 examples to train on"),
     (lambda: Database.from_arrays(ARRAYS, -0.1, 0.5), "lower them"),

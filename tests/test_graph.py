@@ -253,6 +253,18 @@ REFUSED = [
         "is known for u",
     ),
     (lambda: assemble(loss=graph.Mean(TWO.pred)), GraphError, "two nodes are called `x`"),
+    (
+        lambda: assemble(
+            loss=graph.Mean(ModelNode("s", (InputNode("x"), InputNode("x")), sums).pred)
+        ),
+        GraphError,
+        "two input nodes `x`; make one and use it",
+    ),
+    (
+        lambda: MSE.of_node(network_node()),
+        GraphError,
+        "use one of its outputs, such as network.out",
+    ),
     (lambda: GraphModule([], [Y]), ValueError, "needs the unspecified input `x`"),
     (lambda: GraphModule(Y.parents, [Y])({"u": 1.0}), GraphError, "input `x` is missing; got u"),
     (lambda: GraphModule(Y.parents, [Y]).node_from_name("z"), GraphError, "it has x, y"),

@@ -263,7 +263,7 @@ def test_a_median_needs_all_examples(monkeypatch):
     modules, _ = graph.assemble_for_training(mse, {"median": loss, "mse": mse, "m2": 2 * loss})
 
     class Batches:
-        def batches(self, split, batch_size):
+        def batches(self, split, batch_size, *, names):
             assert split == "test"
             for start in range(0, SIZE, batch_size):
                 rows = {n: v[start : start + batch_size] for n, v in features.items()}
@@ -274,6 +274,51 @@ def test_a_median_needs_all_examples(monkeypatch):
     assert found["median"] == pytest.approx(want, rel=1e-12)
     assert found["m2"] == pytest.approx(2 * want, rel=1e-12)
     assert found["mse"] == pytest.approx(oracle.mse(PRED, TRUE), rel=1e-12)
+
+
+def test_a_median_of_padded_sequences_is_of_their_real_steps():
+    def median(y, t):
+        return np.median(np.abs(np.asarray(y) - np.asarray(t)))
+
+    loss = graph.DatasetLoss("median", median, masked.pred, masked.true)
+    modules, _ = graph.assemble_for_training(graph.MSE.of_node(masked), {"median": loss})
+
+    class Batches:
+        def batches(self, split, batch_size, *, names):
+            assert names == ("x", "t", "mask")
+            for start in range(0, SIZE, batch_size):
+                yield {n: tf.constant(v[start : start + batch_size]) for n, v in SEQUENCES.items()}
+
+    want = median(STEPS[MASK], STEPS_TRUE[MASK])
+    assert modules.evaluator.evaluate_dataset(Batches(), "test", 4)["median"] == want
+    batch = {name: tf.constant(value) for name, value in SEQUENCES.items()}
+    with pytest.raises(GraphError, match="of padded sequences, which cannot be trained on"):
+        graph.LossModule([loss]).sums(modules.model(batch), batch)
+
+
+@pytest.mark.parametrize(("make", "of"), [(graph.Rsq, plain), (graph.NMSE, whole)])
+def test_a_truth_that_never_changes_is_never_explained(make, of):
+    shape = (4, K) if of is plain else (4, T, K)
+    x = RNG.normal(size=shape)
+    module = graph.LossModule([make.of_node(of)])
+    (value,) = module({"y": tf.constant(x)}, {"t": tf.ones(shape, tf.float64)})
+    assert np.isinf(float(value))
+    empty = {"t": tf.ones(shape, tf.float64), "weight": tf.zeros([4])}
+    assert float(module({"y": tf.constant(x)}, empty)[0]) == 0.0
+
+
+@pytest.mark.parametrize("loss", [graph.MSE.of_node(plain) ** 0.5, graph.Std.of_node(plain)])
+def test_a_root_of_zero_has_no_gradient(loss):
+    x = tf.zeros([4, K])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        (value,) = graph.LossModule([loss])({"y": x}, {"t": tf.zeros([4, K])})
+    assert float(value) == 0.0 and not np.any(tape.gradient(value, x))
+
+
+def test_every_measure_says_what_it_is():
+    for name in ("MSE", "MAE", "Rsq", "Std", "CrossEntropy", "Accuracy", "NMSE", "WeightedMSE"):
+        assert getattr(graph, name).__doc__ != type(getattr(graph, name)).__doc__, name
 
 
 COLUMN = ModelNode("y", InputNode("x"), identity, db_name="t")
@@ -307,6 +352,14 @@ REFUSED = [
     (lambda: graph.MSE(plain.pred), "mse_loss got 1 nodes; expected 2"),
     (lambda: graph.FiringRate(plain, 10.0), "is not the output of a cell such as net.cell0"),
     (lambda: graph.FiringRate(plain, 10.0, "sum", 1.0), "reduction is 'sum'; expected sample or"),
+    (lambda: 0.1 * plain, "use y.pred or .true in them"),
+    (lambda: plain**2, "use y.pred or .true in them"),
+    (
+        lambda: graph.LossModule([graph.DatasetLoss("f", np.abs, plain.pred)]).whole(
+            {"y": tf.zeros([3, 2])}, {}
+        ),
+        "f(y-pred) gave values of shape (3, 2)",
+    ),
     (lambda: graph.DatasetLoss("f", len), "needs tensors of the loss"),
     (lambda: graph.L2(plain), "`y` has no trained weights to penalise"),
     (

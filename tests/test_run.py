@@ -76,6 +76,7 @@ def make(directory, rule=None, graph=None, held_out=True, options=None, optimize
         ({"inputs": INPUTS * 0}, DataError, "`inputs` is zero at every step"),
         ({"label": LABELS + 1}, DataError, r"label 3 in `label` is outside \[0, 3\)"),
         ({"label": LABELS - 1}, DataError, "label -1"),
+        ({"label": LABELS.astype(np.float32)}, ValueError, "float32 of shape .*give class indices"),
         (
             {"mask": np.ones((20, 5)), **MASKED},
             DataError,
@@ -237,6 +238,10 @@ class TestActions:
         run = make(tmp_path, options=self.OPTIONS | {"patience": 20, "rate_patience": 9})
         run.train()
         assert run.step == 24
+
+    def test_a_best_metric_needs_validations(self, tmp_path):
+        with pytest.raises(ValueError, match="best_metric is 'loss', of validations"):
+            make(tmp_path, held_out=False, options=self.OPTIONS | {"keep": "best"})
 
     def test_actions_need_validations(self, tmp_path):
         with pytest.raises(ValueError, match="patience looks at validations"):

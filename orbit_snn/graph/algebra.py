@@ -20,9 +20,17 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sub": operator.sub,
     "mul": operator.mul,
     "div": operator.truediv,
-    "pow": operator.pow,
+    "pow": lambda x, y: power(x, y),
     "neg": operator.neg,
 }
+
+
+def power(base: Any, exponent: Any) -> Any:
+    """`base ** exponent`; a root of 0 has the gradient 0, where it would be infinite."""
+    if not isinstance(exponent, numbers.Real) or not 0.0 < float(exponent) < 1.0:
+        return base**exponent
+    zero = tf.equal(base, 0)
+    return tf.where(zero, tf.zeros_like(base), tf.where(zero, tf.ones_like(base), base) ** exponent)
 
 
 class LossNode:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 
 from orbit_snn.graph.errors import GraphError, NodeAmbiguity, NodeNotFound
-from orbit_snn.graph.nodes import Node
+from orbit_snn.graph.nodes import InputNode, Node
 
 
 def ancestors(nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -27,6 +27,10 @@ def check_unique_names(nodes: Iterable[Node]) -> None:
     seen: dict[str, Node] = {}
     for node in nodes:
         other = seen.setdefault(node.name, node)
+        if other is not node and type(node) is type(other) is InputNode:
+            raise GraphError(
+                f"there are two input nodes `{node.name}`; make one and use it in both places."
+            )
         if other is not node:
             raise GraphError(
                 f"two nodes are called `{node.name}`, {_kind(other)} and {_kind(node)}; rename one."

@@ -19,8 +19,8 @@ RATES = "rates/"
 class Batches(Protocol):
     """Gives the examples of a split in batches, padded ones with `weight` 0."""
 
-    def batches(self, split: str, batch_size: int) -> Iterable[Batch]:
-        """Every example of the split once."""
+    def batches(self, split: str, batch_size: int, *, names: Sequence[str]) -> Iterable[Batch]:
+        """Every example of the split once, with these features."""
 
 
 class GraphEvaluator:
@@ -112,7 +112,7 @@ class GraphEvaluator:
 
         total: dict[str, np.ndarray] = {}
         collected: list[dict[str, np.ndarray]] = []
-        for batch in database.batches(split, batch_size):
+        for batch in database.batches(split, batch_size, names=self.var_list):
             sums, tensors = step(batch)
             for key, value in sums.items():
                 total[key] = total.get(key, 0.0) + value.numpy()

@@ -115,8 +115,10 @@ class LossModule:
         sums = {}
         for key, node in self.reductions.items():
             if node in self.collected:
-                values = [evaluate(p, known) for p in node.parents]
-                sums[key] = np.array([float(node.function(*values)), 1.0])
+                masked = node.mask is not None
+                mask = _given(batch, feature_of(node.mask), "mask") if masked else None
+                values = [_real_steps(evaluate(p, known), p, mask) for p in node.parents]
+                sums[key] = np.array([_number(node, values), 1.0])
         return sums
 
     def slopes(self, sums: Mapping[str, tf.Tensor]) -> Sums:
@@ -221,7 +223,8 @@ class Needed(NamedTuple):
 def needed_by(losses: Sequence[LossNode]) -> Needed:
     """What losses need; among the features are the masks of padded sequences."""
     found = loss_ancestors(losses)
-    masks = [node.mask for node in found if isinstance(node, Reduction) and node.mask is not None]
+    reducing = [node for node in found if isinstance(node, (Reduction, DatasetLoss))]
+    masks = [node.mask for node in reducing if node.mask is not None]
     targets = [node.origin for node in found if isinstance(node, Target)]
     return Needed(
         unique(node.origin for node in found if isinstance(node, Prediction)),
@@ -238,6 +241,20 @@ def _given(values: Mapping[str, tf.Tensor], name: str, what: str) -> tf.Tensor:
     if name not in values:
         raise GraphError(f"the loss needs the {what} `{name}`; got {', '.join(values)}.")
     return tf.convert_to_tensor(values[name])
+
+
+def _real_steps(x: tf.Tensor, node: LossNode, mask: tf.Tensor | None) -> tf.Tensor:
+    """`[B, T, ...]` to `[real steps, ...]`, where there is a mask and a time axis."""
+    if mask is None or node.index is not IdxType.SEQ_STEP or x.shape.rank < 2:
+        return x
+    return tf.boolean_mask(x, tf.cast(mask, tf.bool))
+
+
+def _number(node: Any, values: Sequence[tf.Tensor]) -> float:
+    found = np.asarray(node.function(*values))
+    if found.size != 1:
+        raise GraphError(f"{node.name} gave values of shape {found.shape}; expected one number.")
+    return float(found.reshape(()))
 
 
 def _check_constant(node: Reduction | DatasetLoss, sums: np.ndarray) -> None:

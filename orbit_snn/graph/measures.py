@@ -21,6 +21,7 @@ from orbit_snn.graph.reductions import (
     divide,
     mean,
     per_example,
+    ratio,
 )
 from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.graph.types import IdxType
@@ -48,20 +49,41 @@ def _nmse(values: Sequence[tf.Tensor], real: Real, node: Reduction) -> tf.Tensor
     if pred.shape.rank != 3:
         raise GraphError(f"{node.name} is of sequences [B, T, K]; got {pred.shape}, use Rsq.")
     parts = losses.squares_about_mean(pred, true, real.mask)
-    return tf.stack([per_example(part, real)[0] for part in parts])
+    errors, deviations = (per_example(part, real) for part in parts)
+    return tf.stack([errors[0], *tf.unstack(deviations)])
 
 
-CrossEntropy = Measure("cross_entropy", _cross_entropy, mean, classes=True)
-"""Softmax cross-entropy in nats of scores `[B, K]` or `[B, T, K]`, see `losses.cross_entropy`."""
-
-Accuracy = Measure("accuracy", _accuracy, mean, classes=True)
-"""Fraction of examples (or real steps) whose largest score is that of the label."""
-
-SquaredError = Measure("squared_error", _squared_error, mean)
-"""`1/2 sum_k (y - y*)^2`, mean over steps, then over examples (Bellec et al. 2020)."""
-
-NMSE = Measure("nmse", _nmse, mean)
-"""Sum of squared errors over that of squared targets about their own mean in time."""
+CrossEntropy = Measure(
+    "cross_entropy",
+    _cross_entropy,
+    mean,
+    classes=True,
+    doc="Softmax cross-entropy in nats of scores `[B, K]` or `[B, T, K]` against class indices, or "
+    "one value a class. Of scores at every step, the mean over an example's real steps, then over "
+    "examples: each counts the same however long it is.",
+)
+Accuracy = Measure(
+    "accuracy",
+    _accuracy,
+    mean,
+    classes=True,
+    doc="Fraction whose largest score is that of the label. Of scores at every step, the fraction "
+    "of an example's real steps, then the mean over examples.",
+)
+SquaredError = Measure(
+    "squared_error",
+    _squared_error,
+    mean,
+    doc="`1/2 sum_k (y - y*)^2`, mean over an example's real steps, then over examples (Bellec et "
+    "al. 2020).",
+)
+NMSE = Measure(
+    "nmse",
+    _nmse,
+    lambda sums: ratio(sums[0], sums[1], sums[2]),
+    doc="Sum of squared errors over that of squared targets about their own mean in time; infinite "
+    "for a target that never changes.",
+)
 
 
 def FiringRate(
@@ -185,11 +207,14 @@ class DatasetLoss(LossNode):
     """A function of all examples at once, where no sums will do: a median, an area under a curve.
 
     The evaluator collects the tensors of the whole data set on the host and calls the function
-    once. A training loss may hold one on a single replica; it is then of the batch.
+    once. A training loss may hold one on a single replica, of sequences without a mask; it is then
+    of the batch, and the function has to be one of TensorFlow.
 
     Args:
       name: of the loss.
-      function: of tensors `[n, ...]`, one for each node, without padding; gives a number.
+      function: of tensors `[n, ...]`, one for each node, without the examples that fill a batch;
+        of sequences with a mask `[real steps, ...]`, those of all examples after each other. Gives
+        a number.
       nodes: tensors of the loss, such as `y.pred` and `y.true`.
     """
 
@@ -205,6 +230,11 @@ class DatasetLoss(LossNode):
 
     def sums(self, values: Sequence[tf.Tensor], real: Real) -> tf.Tensor:
         """The function of one batch, and 1: what a training loss adds up, `[2]`."""
+        if real.mask is not None:
+            raise GraphError(
+                f"{self.name} is of padded sequences, which cannot be trained on; report it as a "
+                "validation loss, or train on a reduction such as MSE."
+            )
         x = tf.convert_to_tensor(self.function(*values))
         return tf.stack([x, tf.ones_like(x)])
 

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from orbit_snn.graph.algebra import LossNode, Prediction, Target
-from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.errors import GraphAssertionError, GraphError
 from orbit_snn.graph.types import IdxType
 from orbit_snn.networks import Network
 from orbit_snn.neurons import Neuron
@@ -87,6 +87,14 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+    def _no_formula(self, *_: Any) -> Any:
+        raise GraphAssertionError(
+            f"formulas are made of the losses' nodes; use {self.name}.pred or .true in them."
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _no_formula
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = _no_formula
 
 
 class InputNode(Node):

@@ -113,7 +113,8 @@ def precompute_pairs(
     if needed > n_images:
         raise GraphError(
             f"Caching pairs required a larger number of images n_images (need {needed}); it is "
-            f"{n_images}: increase it, or move the positions into the box."
+            f"{n_images}: call precompute_pairs(..., n_images={needed}), or move the positions "
+            "into the box."
         )
     values = _stored(sheets, found, n_images, make_dense)
     cached = InputNode(FEATURE, index=IdxType.SEQUENCES)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.graph.algebra import LossNode, at_least_column, check_same_shape
+from orbit_snn.graph.algebra import LossNode, at_least_column, check_same_shape, power
 from orbit_snn.graph.errors import GraphAssertionError, GraphError
 from orbit_snn.graph.nodes import Node
 from orbit_snn.graph.types import IdxType
@@ -95,6 +95,12 @@ class Reduction(LossNode):
                     f"{kind} got the model's node `{parent.name}`; give it .pred or .true of that "
                     "node, or use of_node."
                 )
+            outputs = getattr(getattr(parent, "origin", None), "outputs", {})
+            if outputs:
+                raise GraphAssertionError(
+                    f"{kind} got `{parent.origin.name}`, which has several values; use one of "  # type: ignore[attr-defined]
+                    f"its outputs, such as {next(iter(outputs.values())).name}."
+                )
             if not isinstance(parent, LossNode) or parent.scalar:
                 raise GraphError(
                     f"{kind} got {parent!r}; expected tensors of the loss, such as y.pred."
@@ -125,6 +131,7 @@ class Measure:
       value: see `Reduction`.
       compares: whether it takes the truth beside the prediction.
       classes: see `Reduction`.
+      doc: what it computes.
     """
 
     kind: str
@@ -132,6 +139,10 @@ class Measure:
     value: Callable[[tf.Tensor], tf.Tensor]
     compares: bool = True
     classes: bool = False
+    doc: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.doc or Measure.__doc__)
 
     def __call__(self, *nodes: LossNode) -> Reduction:
         """The reduction of these nodes: a prediction and a truth, or one tensor.
@@ -157,6 +168,12 @@ def divide(total: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 def mean(sums: tf.Tensor) -> tf.Tensor:
     """The mean of what `total_and_count` counted."""
     return divide(sums[0], sums[-1])
+
+
+def ratio(total: tf.Tensor, by: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """`total / by`, infinite where `by` is 0; 0 where nothing was counted."""
+    counted = count > 0
+    return tf.where(counted, total / tf.where(counted, by, tf.ones_like(by)), tf.zeros_like(total))
 
 
 def total_and_count(x: tf.Tensor, real: Real, index: IdxType | None) -> tf.Tensor:
@@ -224,7 +241,9 @@ def _rsq_sums(values: Sequence[tf.Tensor], real: Real, node: Reduction) -> tf.Te
 
 
 def _rsq(sums: tf.Tensor) -> tf.Tensor:
-    return 1.0 - divide(divide(sums[0], sums[-1]), _variance(sums[1:]))
+    error, total, squares, count = tf.unstack(sums)
+    variance = (squares - divide(tf.square(total), count)) / (count - 1.0)
+    return tf.where(count > 0, 1.0 - ratio(divide(error, count), variance, count), 0.0)
 
 
 def _weighted(function: Callable[..., tf.Tensor]) -> Sums:
@@ -251,6 +270,10 @@ class WeightedMeasure:
 
     kind: str
     sums: Sums
+    doc: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.doc or WeightedMeasure.__doc__)
 
     def __call__(self, pred: LossNode, true: LossNode, weight: LossNode) -> Reduction:
         """The reduction of a prediction and a truth, weighted."""
@@ -262,29 +285,68 @@ class WeightedMeasure:
         return self(node.pred, node.true, given)
 
 
-MSE = Measure("mse_loss", _elements(lambda y, t: tf.square(y - t), True), mean)
-"""Mean of the squared errors of all elements."""
+MSE = Measure(
+    "mse_loss",
+    _elements(lambda y, t: tf.square(y - t), True),
+    mean,
+    doc="Mean of the squared errors of all elements.",
+)
 
-MAE = Measure("l1_loss", _elements(lambda y, t: tf.abs(y - t), True), mean)
-"""Mean of the absolute errors of all elements."""
+MAE = Measure(
+    "l1_loss",
+    _elements(lambda y, t: tf.abs(y - t), True),
+    mean,
+    doc="Mean of the absolute errors of all elements.",
+)
 
-Mean = Measure("mean", _elements(lambda x: x, False), mean, compares=False)
-"""Mean of all elements."""
+Mean = Measure(
+    "mean",
+    _elements(lambda x: x, False),
+    mean,
+    compares=False,
+    doc="Mean of all elements.",
+)
 
-MeanSq = Measure("mean_sq", _elements(tf.square, False), mean, compares=False)
-"""Mean of the squares of all elements."""
+MeanSq = Measure(
+    "mean_sq",
+    _elements(tf.square, False),
+    mean,
+    compares=False,
+    doc="Mean of the squares of all elements.",
+)
 
-Var = Measure("var", _moments, _variance, compares=False)
-"""Variance of all elements about their mean, with n - 1 (Bessel)."""
+Var = Measure(
+    "var",
+    _moments,
+    _variance,
+    compares=False,
+    doc="Variance of all elements about their mean, with n - 1 (Bessel).",
+)
 
-Std = Measure("std", _moments, lambda sums: tf.sqrt(_variance(sums)), compares=False)
-"""Root of `Var`."""
+Std = Measure(
+    "std",
+    _moments,
+    lambda sums: power(_variance(sums), 0.5),
+    compares=False,
+    doc="Root of `Var`.",
+)
 
-Rsq = Measure("rsq", _rsq_sums, _rsq)
-"""`1 - MSE / Var(true)`, with the n - 1 of `Var`: for n elements, 1 - (n - 1) / n (1 - R^2)."""
+Rsq = Measure(
+    "rsq",
+    _rsq_sums,
+    _rsq,
+    doc="`1 - MSE / Var(true)`, with the n - 1 of `Var`: of n elements 1 - (n - 1) / n (1 - R^2); "
+    "minus infinity for a truth that never changes.",
+)
 
-WeightedMSE = WeightedMeasure("weighted_mse_loss", _weighted(lambda y, t: tf.square(y - t)))
-"""Mean of the squared errors, each with its weight."""
+WeightedMSE = WeightedMeasure(
+    "weighted_mse_loss",
+    _weighted(lambda y, t: tf.square(y - t)),
+    doc="Mean of the squared errors, each with its weight.",
+)
 
-WeightedMAE = WeightedMeasure("weighted_l1_loss", _weighted(lambda y, t: tf.abs(y - t)))
-"""Mean of the absolute errors, each with its weight."""
+WeightedMAE = WeightedMeasure(
+    "weighted_l1_loss",
+    _weighted(lambda y, t: tf.abs(y - t)),
+    doc="Mean of the absolute errors, each with its weight.",
+)

@@ -55,7 +55,8 @@ class NetworkNode(Node):
             OutputNode(self, f"cell{number}", _cell(number), neuron=cell.neuron)
             for number, cell in enumerate(network.cells)
         )
-        as_attributes(self, {**self.readouts, **{cell.key: cell for cell in self.cells}})
+        self.outputs = {**self.readouts, **{cell.key: cell for cell in self.cells}}
+        as_attributes(self, self.outputs)
 
     @property
     def dtype(self) -> tf.DType:

@@ -87,6 +87,11 @@ class Run:
                 f"{self._actions[0].name} looks at validations, and the database has no split "
                 "`validation`; give it one."
             )
+        if options.best_metric and "validation" not in database.splits:
+            raise ValueError(
+                f"best_metric is {options.best_metric!r}, of validations, and the database has no "
+                "split `validation`; give it one."
+            )
         self.directory = checkpoints.prepare_directory(model_dir)
         with self._strategy.scope():
             self.trainer = Trainer(
