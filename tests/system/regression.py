@@ -70,5 +70,5 @@ def numpy_metrics(pred, spikes):
         "squared": oracle.squared_error(pred, TARGET, MASK),
         "nmse": oracle.nmse(pred, TARGET, MASK),
         "rates": oracle.firing_rate(spikes, RATE, "batch", MASK),
-        "median": median(pred, TARGET),
+        "median": median(pred[MASK], TARGET[MASK]),
     }
