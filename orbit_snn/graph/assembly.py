@@ -17,7 +17,7 @@ from orbit_snn.graph.algebra import LossNode
 from orbit_snn.graph.editing import ancestors
 from orbit_snn.graph.errors import GraphAssertionError, GraphError
 from orbit_snn.graph.evaluation import GraphEvaluator
-from orbit_snn.graph.loss_module import LossModule, loss_ancestors, needed_by
+from orbit_snn.graph.loss_module import LossModule, needed_by
 from orbit_snn.graph.module import GraphModule
 from orbit_snn.graph.nodes import InputNode, Node
 
@@ -146,7 +146,7 @@ def build_loss_modules(
 def copied(losses: Sequence[LossNode]) -> list[LossNode]:
     """Loss nodes of the same structure, of the same nodes of the model."""
     copies: dict[int, LossNode] = {}
-    for node in loss_ancestors(losses):
+    for node in ancestors(losses):
         twin = copy.copy(node)
         twin.parents = tuple(copies[id(parent)] for parent in node.parents)
         copies[id(node)] = twin

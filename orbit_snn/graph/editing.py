@@ -1,17 +1,20 @@
 """Looking around in a graph, and changing it."""
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
+from orbit_snn.graph.algebra import LossNode
 from orbit_snn.graph.errors import GraphError, NodeAmbiguity, NodeNotFound
 from orbit_snn.graph.nodes import InputNode, Node
 
+AnyNode = TypeVar("AnyNode", Node, LossNode)
 
-def ancestors(nodes: Sequence[Node]) -> tuple[Node, ...]:
+
+def ancestors(nodes: Sequence[AnyNode]) -> tuple[AnyNode, ...]:
     """The nodes and all that they need, each once and after its parents, in a fixed order."""
-    found: dict[int, Node] = {}
+    found: dict[int, AnyNode] = {}
 
-    def visit(node: Node) -> None:
+    def visit(node: AnyNode) -> None:
         if id(node) not in found:
             for parent in node.parents:
                 visit(parent)
@@ -64,12 +67,6 @@ def replace(nodes: Sequence[Node], old: Node, new: Node) -> None:
     for node in nodes:
         if node is not new:
             node.parents = tuple(new if parent is old else parent for parent in node.parents)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that suggests a known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean `{close[0]}`?" if close else ""
 
 
 def _kind(node: Node) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from orbit_snn.graph.algebra import LossNode, Prediction, Target, evaluate
+from orbit_snn.graph.editing import ancestors
 from orbit_snn.graph.errors import GraphError
 from orbit_snn.graph.measures import DatasetLoss
 from orbit_snn.graph.nodes import Node
@@ -45,7 +46,7 @@ class LossModule:
                     "instance with Mean, or use a measure such as MSE.of_node(y)."
                 )
         self.nodes_to_compute = tuple(losses)
-        found = loss_ancestors(losses)
+        found = ancestors(losses)
         reductions = [node for node in found if isinstance(node, (Reduction, DatasetLoss))]
         self.reductions = {f"{i}:{node.kind}": node for i, node in enumerate(reductions)}
         self.collected = tuple(node for node in found if isinstance(node, DatasetLoss))
@@ -92,7 +93,7 @@ class LossModule:
 
     def needed_for(self, losses: Iterable[int]) -> list[str]:
         """Keys of the reductions that some losses, by their place, add up over batches."""
-        found = loss_ancestors([self.nodes_to_compute[place] for place in losses])
+        found = ancestors([self.nodes_to_compute[place] for place in losses])
         wanted = {id(node) for node in found if node not in self.collected}
         return [key for key, node in self.reductions.items() if id(node) in wanted]
 
@@ -147,7 +148,7 @@ class LossModule:
                 _check_constant(node, np.asarray(value))
             known[id(node)] = node.value(tf.constant(value, tf.float64))
         for loss in self.nodes_to_compute:
-            below = set(map(id, loss_ancestors([loss])))
+            below = set(map(id, ancestors([loss])))
             own = [key for key, node in self.reductions.items() if id(node) in below]
             if not set(own) <= sums.keys():
                 results.append(None)
@@ -165,7 +166,7 @@ def _known(
 ) -> dict[int, tf.Tensor]:
     """Values of all predictions and targets that some nodes are made of."""
     known = {}
-    for node in loss_ancestors(nodes):
+    for node in ancestors(nodes):
         if isinstance(node, Prediction):
             known[id(node)] = _given(predictions, node.origin.name, "value")
         elif isinstance(node, Target):
@@ -198,21 +199,6 @@ def feature_of(node: Origin) -> str:
     return node.db_name
 
 
-def loss_ancestors(losses: Sequence[LossNode]) -> tuple[LossNode, ...]:
-    """The losses and all that they are made of, each once and after its parents."""
-    found: dict[int, LossNode] = {}
-
-    def visit(node: LossNode) -> None:
-        if id(node) not in found:
-            for parent in node.parents:
-                visit(parent)
-            found[id(node)] = node
-
-    for loss in losses:
-        visit(loss)
-    return tuple(found.values())
-
-
 class Needed(NamedTuple):
     """Nodes of the model whose values losses need, and nodes whose features they need."""
 
@@ -222,7 +208,7 @@ class Needed(NamedTuple):
 
 def needed_by(losses: Sequence[LossNode]) -> Needed:
     """What losses need; among the features are the masks of padded sequences."""
-    found = loss_ancestors(losses)
+    found = ancestors(losses)
     reducing = [node for node in found if isinstance(node, (Reduction, DatasetLoss))]
     masks = [node.mask for node in reducing if node.mask is not None]
     targets = [node.origin for node in found if isinstance(node, Target)]
