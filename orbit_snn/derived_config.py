@@ -15,7 +15,7 @@ from typing import Any
 from official.modeling.hyperparams import Config, OneOfConfig
 
 from orbit_snn.configuration import ConfigError
-from orbit_snn.types import PerNeuron
+from orbit_snn.types import Initializer, PerNeuron
 
 
 def snake_case(name: str) -> str:
@@ -105,6 +105,8 @@ def _hints(built: type) -> dict[str, Any]:
 
 def _config_type(kind: Any) -> Any:
     """The type as a config file can hold it."""
+    if kind == Initializer:
+        return str
     if kind == PerNeuron:
         return float | list[float]
     if isinstance(kind, types.UnionType) or kind in (int, float, bool, str):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from orbit_snn.graph.algebra import LossNode
 from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning import LearningRule
 from orbit_snn.runtime import RuntimeConfig, build_strategy
+from orbit_snn.seeds import derive
 from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
 from orbit_snn.training.checks import check
 from orbit_snn.training.optimizers import per_batch_schedule
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     LearningConfig: TypeAlias = Any
     TrainerConfig: TypeAlias = Any
 else:
-    LearningConfig = one_of("LearningConfig", RULES.values(), "bptt")
+    LearningConfig = one_of("LearningConfig", RULES.values(), "bptt", skip=("seed",))
     TrainerConfig = config_class(
         TrainingOptions,
         extra={
@@ -199,7 +201,10 @@ def _fill_in_decay(config: ExperimentConfig) -> None:
 def build_rule(config: ExperimentConfig) -> LearningRule:
     """The learning rule of a config."""
     chosen = config.learning
-    return build(RULES[chosen.type], chosen.get(), f"learning.{chosen.type}")
+    rule = RULES[chosen.type]
+    seeded = "seed" in inspect.signature(rule).parameters
+    given = {"seed": derive(config.seed, "learning")} if seeded else {}
+    return build(rule, chosen.get(), f"learning.{chosen.type}", **given)
 
 
 def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True) -> Run:

@@ -3,12 +3,13 @@
 import itertools
 import types
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from orbit_snn import unroll
 from orbit_snn.cells import Cell
-from orbit_snn.types import CellTrajectory, NetworkState, Trajectory
+from orbit_snn.types import CellTrajectory, NetworkState, OutputGradients, Trajectory
 
 
 class Network(tf.Module):
@@ -77,8 +78,7 @@ class Network(tf.Module):
     def reverse(
         self,
         trajectory: Trajectory,
-        dcells: Sequence[tf.Tensor | None],
-        dreadouts: Mapping[str, tf.Tensor],
+        direct: OutputGradients,
         cut_every: int | None = None,
         inputs_needed: bool = False,
     ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor | None]:
@@ -86,38 +86,34 @@ class Network(tf.Module):
 
         Args:
           trajectory: what `unroll` returned.
-          dcells: gradient to the outputs of every cell, `[T, B, N]`, or None where there is none
-            but by way of what the cell feeds.
-          dreadouts: gradient to the outputs of every readout, `[T, B, K]`.
+          direct: gradients to the outputs.
           cut_every: see `unroll.reverse`.
           inputs_needed: compute the gradient to the inputs too.
 
         Returns:
           The gradients, and that to the inputs, `[T, B, F]`, or None.
         """
+        every: dict[str, Any] = {
+            "checkpoint_every": self.checkpoint_every,
+            "cut_every": cut_every,
+        }
         gradients: list[tuple[tf.Tensor, ...]] = []
         above: tf.Tensor | None = None
         for name, cell in self.readouts.items():
-            back = unroll.reverse(
-                cell,
-                trajectory.readouts[name],
-                dreadouts[name],
-                checkpoint_every=self.checkpoint_every,
-                cut_every=cut_every,
-            )
+            back = unroll.reverse(cell, trajectory.readouts[name], direct.readouts[name], **every)
             gradients.append(back.gradients)
-            above = _sum(above, back.inputs)
+            above = add(above, back.inputs)
         hidden: list[tuple[tf.Tensor, ...]] = []
         for index in reversed(range(len(self.cells))):
             own = trajectory.cells[index]
-            signal = _sum(above, dcells[index])
+            signal = add(above, direct.cells[index])
             back = unroll.reverse(
                 self.cells[index],
                 own,
                 tf.zeros_like(own.outputs) if signal is None else signal,
-                checkpoint_every=self.checkpoint_every,
-                cut_every=cut_every,
                 inputs_needed=inputs_needed or index > 0,
+                dhistory=direct.histories[index],
+                **every,
             )
             hidden.insert(0, back.gradients)
             above = back.inputs
@@ -130,7 +126,8 @@ class Network(tf.Module):
         return tuple(parameter for module in modules for parameter in module.parameters)
 
 
-def _sum(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
+def add(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
+    """The sum of what there is."""
     if a is None or b is None:
         return a if b is None else b
     return a + b

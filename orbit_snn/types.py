@@ -5,7 +5,7 @@ connection and `K` outputs of a readout. Everything inside `networks` and `unrol
 batches of a dataset, and what a loss sees, are batch-major `[B, T, ...]`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -16,6 +16,9 @@ Batch = dict[str, tf.Tensor]
 State = Any
 """State of a neuron population: a NamedTuple (or a tuple of them) of tensors `[B, N]`."""
 
+
+Initializer = str | Callable[..., tf.Tensor]
+"""How weights are drawn: by name, or by a function `(shape, dtype) -> tensor`."""
 
 PerNeuron = float | Sequence[float]
 """A quantity of a population: one number for all neurons, or one each, `[N]`."""
@@ -52,6 +55,21 @@ class NetworkState(NamedTuple):
 
     cells: tuple[State, ...]
     readouts: dict[str, State]
+
+
+class OutputGradients(NamedTuple):
+    """Gradients of a loss to everything that a network puts out, time-major.
+
+    Attributes:
+      cells: to the outputs of each cell, `[T, B, N]`, other than by way of what it feeds; None
+        where there is none.
+      histories: to the states of each cell, of `[T + 1, B, N]`, or None.
+      readouts: to the outputs of each readout, `[T, B, K]`.
+    """
+
+    cells: Sequence[tf.Tensor | None]
+    histories: Sequence[State | None]
+    readouts: dict[str, tf.Tensor]
 
 
 class Trajectory(NamedTuple):

@@ -153,7 +153,7 @@ REFUSED = [
     ),
     (
         {"inputs": 2, "units": 3, "initializer": "normal_fan_out"},
-        "initializer is 'normal_fan_out'; expected normal_fan_in or a name that",
+        "initializer is 'normal_fan_out'; expected normal_fan_in, standard_normal or a name",
     ),
 ]
 

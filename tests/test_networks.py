@@ -11,6 +11,7 @@ from orbit_snn.cells import Cell
 from orbit_snn.connections import Dense
 from orbit_snn.networks import Network
 from orbit_snn.neurons import ALIF, LIF, LeakyIntegrator
+from orbit_snn.types import OutputGradients
 from tests.conformance import zoo
 
 STRUCTURES = ("flat", "recurrent-bias", "deep")
@@ -127,7 +128,8 @@ def test_a_signal_to_the_hidden_layer_alone():
     done = p.network.unroll(p.xs)
     nothing = {name: tf.zeros_like(own.outputs) for name, own in done.readouts.items()}
     signal = [tf.ones_like(done.cells[0].outputs), None]
-    gradients, inputs = p.network.reverse(done, signal, nothing)
+    direct = OutputGradients(signal, [None, None], nothing)
+    gradients, inputs = p.network.reverse(done, direct)
     assert inputs is None
     found = zoo.by_name(p, gradients)
     silent = {name for name, gradient in found.items() if not np.any(gradient)}

@@ -38,7 +38,7 @@ from orbit_snn.tools import peers
 from orbit_snn.tools.peer_models import problem as constants
 from orbit_snn.tools.peer_models.problem import Model, Problem, make_problem
 from orbit_snn.training import optimizers
-from orbit_snn.types import Batch
+from orbit_snn.types import Batch, OutputGradients
 
 TINY = peers.Size(2, 3, 4, 5, 2)
 WARMUP = 2
@@ -121,7 +121,7 @@ def direct_gradients(network: Network, batch: Batch) -> tuple[Sequence[tf.Tensor
             logits = tf.transpose(readout, [1, 0, 2])
             loss = tf.reduce_mean(cross_entropy(logits, batch["label"]))
         signal = {"output": tape.gradient(loss, readout)}
-        return network.reverse(trajectory, [None], signal)[0], loss
+        return network.reverse(trajectory, OutputGradients([None], [None], signal))[0], loss
 
     return update(batch, network.initial_state(batch["inputs"].shape[0]))
 

@@ -47,6 +47,18 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
           dcurrent: gradient to the currents that came of it, `[..., N]`.
         """
 
+    @abc.abstractmethod
+    def presynaptic(self, x: tf.Tensor) -> tf.Tensor:
+        """What every synapse of a neuron sees, `[..., P]`: the F inputs, 1 for a bias, and so on.
+
+        With `x` `[..., F]`, the gradients to the parameters are `synapses` of the product of this
+        and the gradient to the currents; an eligibility trace has one entry for each of the P x N.
+        """
+
+    @abc.abstractmethod
+    def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Gradients to `parameters` of the products `[P, N]` of `presynaptic` and dE/dI."""
+
     @property
     @abc.abstractmethod
     def parameters(self) -> tuple[tf.Variable, ...]:

@@ -15,7 +15,8 @@ def initial_weights(
     """Weights drawn by name, from `seed` alone.
 
     Args:
-      initializer: `normal_fan_in` (N(0, 1) / sqrt(fan in), the choice of Bellec et al. 2020), any
+      initializer: `normal_fan_in` (N(0, 1) / sqrt(fan in), the choice of Bellec et al. 2020),
+        `standard_normal` (N(0, 1)), any
         name that tf_keras knows (`glorot_uniform`, `he_normal`, `orthogonal`, `zeros`, ...), or a
         function `(shape, dtype) -> tensor`.
       shape: of the weights, inputs first.
@@ -24,20 +25,28 @@ def initial_weights(
       dtype: of the weights.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name, or a function that gives another shape.
     """
     if callable(initializer):
-        return gain * tf.cast(initializer(shape, dtype), dtype)
+        values = tf.cast(initializer(shape, dtype), dtype)
+        if values.shape != tuple(shape):
+            raise ValueError(
+                f"the initializer gave weights of shape {tuple(values.shape)}; expected "
+                f"{tuple(shape)}, inputs by units."
+            )
+        return gain * values
     if initializer == "normal_fan_in":
         draw = tf_keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal", seed=seed)
         return gain * draw(shape, dtype)
+    if initializer == "standard_normal":
+        return gain * tf_keras.initializers.RandomNormal(stddev=1.0, seed=seed)(shape, dtype)
     try:
         config = {"seed": seed} if initializer not in ("zeros", "ones", "identity") else {}
         draw = tf_keras.initializers.get({"class_name": initializer, "config": config})
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"initializer is {initializer!r}; expected normal_fan_in or a name that "
-            "tf_keras.initializers knows, such as glorot_uniform, he_normal, orthogonal or zeros."
+            f"initializer is {initializer!r}; expected normal_fan_in, standard_normal or a name "
+            "of tf_keras.initializers, such as glorot_uniform, he_normal, orthogonal or zeros."
         ) from error
     return gain * draw(shape, dtype)
 
@@ -125,6 +134,19 @@ class Dense(Connection):
         x, dcurrent = _rows(x), _rows(dcurrent)
         kernel = self._masked(tf.matmul(x, dcurrent, transpose_a=True))
         return (kernel,) if self.bias is None else (kernel, tf.reduce_sum(dcurrent, axis=0))
+
+    def presynaptic(self, x: tf.Tensor) -> tf.Tensor:
+        """The inputs and, for a bias, 1."""
+        if not self.kernel.trainable:
+            return x[..., :0]
+        return x if self.bias is None else tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
+
+    def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """All rows but the bias's, without autapses where they are forbidden; the bias's."""
+        if not self.kernel.trainable:
+            return ()
+        kernel = self._masked(products[: self.inputs])
+        return (kernel,) if self.bias is None else (kernel, products[self.inputs])
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:

@@ -38,6 +38,11 @@ class TrainingModules(NamedTuple):
     loss: LossModule
     evaluator: GraphEvaluator
 
+    @property
+    def temporal(self) -> frozenset[str]:
+        """Features of a batch that have a time axis, `[B, T, ...]`."""
+        return frozenset((*self.model.temporal, *self.loss.temporal, *self.evaluator.loss.temporal))
+
 
 def assemble_for_training(
     train_loss: LossNode,

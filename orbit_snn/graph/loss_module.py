@@ -177,12 +177,21 @@ def _known(
 def real_of(
     batch: Mapping[str, tf.Tensor], mask: Node | None, dtype: tf.DType | None = None
 ) -> Real:
-    """What of a batch is real: by its feature `weight`, where it has one, and a mask's node."""
+    """What of a batch is real: by its feature `weight`, where it has one, and a mask's node.
+
+    In a chunk of a sequence also `Real.share`, from the feature `share_of(mask)`.
+    """
     steps = None if mask is None else _given(batch, feature_of(mask), "mask")
+    share = batch.get(share_of(mask))
     if "weight" in batch:
-        return Real(batch["weight"], steps, dtype)
+        return Real(batch["weight"], steps, dtype, share)
     sizes = [value.shape[0] for value in batch.values() if value.shape.rank]
-    return Real(tf.ones([sizes[0] if sizes else 1]), steps, dtype)
+    return Real(tf.ones([sizes[0] if sizes else 1]), steps, dtype, share)
+
+
+def share_of(mask: Node | None) -> str:
+    """The feature of a chunk of a sequence that holds `Real.share`."""
+    return "share" if mask is None else f"share/{feature_of(mask)}"
 
 
 def feature_of(node: Origin) -> str:

@@ -29,11 +29,14 @@ class Real(NamedTuple):
       weight: 1 for an example, 0 for one that only fills the batch, `[B]`.
       mask: 1 at the real steps, `[B, T]`, or None.
       dtype: in which sums are taken, None for that of what is summed.
+      share: which part of each example's real steps a chunk of a sequence holds, `[B]`, so that
+        sums of means over steps add up to those of the sequence; None for a whole sequence.
     """
 
     weight: tf.Tensor
     mask: tf.Tensor | None
     dtype: tf.DType | None = None
+    share: tf.Tensor | None = None
 
     @property
     def examples(self) -> tf.Tensor:
@@ -50,6 +53,8 @@ class Real(NamedTuple):
     def elements(self, x: tf.Tensor, index: IdxType | None) -> tf.Tensor:
         """1 for every element of `x` that counts, of a shape that broadcasts to that of `x`."""
         weight = tf.cast(self.examples, x.dtype)
+        if index is not IdxType.SEQ_STEP and self.share is not None:
+            weight *= tf.cast(self.share, x.dtype)
         if index is not IdxType.SEQ_STEP or self.mask is None:
             return tf.reshape(weight, [-1] + [1] * (x.shape.rank - 1))
         weight = weight[:, tf.newaxis] * tf.cast(self.mask, x.dtype)

@@ -1,11 +1,19 @@
 """Back-propagation through time."""
 
-import tensorflow as tf
+from typing import Any
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.graph.module import GraphState
-from orbit_snn.learning.base import Forward, LearningRule, Window, back_propagate, run_forward
+from orbit_snn.learning.base import (
+    Forward,
+    Learned,
+    LearningRule,
+    Spec,
+    Window,
+    back_propagate,
+    by_time,
+    run_forward,
+)
 from orbit_snn.types import Batch
 
 
@@ -15,18 +23,26 @@ class BPTT(LearningRule):
     def __init__(self) -> None:
         super().__init__(name="bptt")
 
+    def prepare(self, modules: TrainingModules, spec: Spec, steps: int) -> None:
+        """It trains every model, and has no variables."""
+
     def windows(self, steps: int) -> tuple[Window, ...]:
         """The whole sequence."""
         return (Window(0, steps),)
 
-    def forward(
-        self, modules: TrainingModules, batch: Batch, state: GraphState, reports: bool = True
-    ) -> Forward:
+    def initial_state(self, modules: TrainingModules, batch_size: int) -> Any:
+        """The model's."""
+        return modules.model.initial_state(batch_size)
+
+    def forward(self, modules: TrainingModules, batch: Batch, state: Any) -> Forward:
         """See `LearningRule.forward`."""
-        return run_forward(modules, batch, state, reports)
+        passed = run_forward(modules, batch, state)
+        return Forward(passed.sums, passed)
 
     def backward(
         self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
-    ) -> tuple[tf.Tensor, ...]:
+    ) -> Learned:
         """See `LearningRule.backward`."""
-        return back_propagate(modules, batch, passed, slopes)
+        done = passed.kept
+        gradients = back_propagate(modules, batch, done, slopes, by_time())
+        return Learned(gradients, done.state, done.sums, done.reports)

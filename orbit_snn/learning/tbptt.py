@@ -1,11 +1,19 @@
 """Truncated back-propagation through time."""
 
-import tensorflow as tf
+from typing import Any
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.graph.module import GraphState
-from orbit_snn.learning.base import Forward, LearningRule, Window, back_propagate, run_forward
+from orbit_snn.learning.base import (
+    Forward,
+    Learned,
+    LearningRule,
+    Spec,
+    Window,
+    back_propagate,
+    by_time,
+    run_forward,
+)
 from orbit_snn.types import Batch
 
 UPDATES = ("sequence", "window")
@@ -36,6 +44,9 @@ class TBPTT(LearningRule):
         self.truncation = int(truncation)
         self.update_every = update_every
 
+    def prepare(self, modules: TrainingModules, spec: Spec, steps: int) -> None:
+        """It trains every model, and has no variables."""
+
     def windows(self, steps: int) -> tuple[Window, ...]:
         """One window, or one every K steps and the tail."""
         if self.update_every == "sequence":
@@ -43,14 +54,20 @@ class TBPTT(LearningRule):
         starts = range(0, steps, self.truncation)
         return tuple(Window(start, min(start + self.truncation, steps)) for start in starts)
 
-    def forward(
-        self, modules: TrainingModules, batch: Batch, state: GraphState, reports: bool = True
-    ) -> Forward:
+    def initial_state(self, modules: TrainingModules, batch_size: int) -> Any:
+        """The model's."""
+        return modules.model.initial_state(batch_size)
+
+    def forward(self, modules: TrainingModules, batch: Batch, state: Any) -> Forward:
         """See `LearningRule.forward`."""
-        return run_forward(modules, batch, state, reports)
+        passed = run_forward(modules, batch, state)
+        return Forward(passed.sums, passed)
 
     def backward(
         self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
-    ) -> tuple[tf.Tensor, ...]:
+    ) -> Learned:
         """See `LearningRule.backward`."""
-        return back_propagate(modules, batch, passed, slopes, cut_every=self.truncation)
+        done = passed.kept
+        reverse = by_time(cut_every=self.truncation)
+        gradients = back_propagate(modules, batch, done, slopes, reverse)
+        return Learned(gradients, done.state, done.sums, done.reports)

@@ -10,4 +10,5 @@ from orbit_snn.neurons.leaky_integrator import LeakyTanh as LeakyTanh
 from orbit_snn.neurons.lif import LIF as LIF
 from orbit_snn.neurons.lif import LIFState as LIFState
 from orbit_snn.neurons.mixed import Mixed as Mixed
+from orbit_snn.neurons.mixed import parts as parts
 from orbit_snn.neurons.reset import Reset as Reset

@@ -1,6 +1,7 @@
 """Several neuron models in one population."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -47,3 +48,11 @@ class Mixed(Neuron):
         """Outputs of the parts, one after the other."""
         parts = zip(self.populations, state, strict=True)
         return tf.concat([part.output(own) for part, own in parts], axis=-1)
+
+
+def parts(neuron: Neuron, *states: Any) -> list[tuple[Any, ...]]:
+    """Each population of one model with its share of states: `(neuron, state, ...)`."""
+    if not isinstance(neuron, Mixed):
+        return [(neuron, *states)]
+    shares = zip(neuron.populations, *states, strict=True)
+    return [found for part, *own in shares for found in parts(part, *own)]

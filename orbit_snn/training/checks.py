@@ -9,7 +9,7 @@ from orbit_snn.graph.algebra import Prediction, Target
 from orbit_snn.graph.loss_module import feature_of
 from orbit_snn.graph.pairs import PairFinder, check_images
 from orbit_snn.graph.reductions import Reduction
-from orbit_snn.training.task import Shapes, Task, temporal_features, trace
+from orbit_snn.training.task import Shapes, Task, trace
 
 _BATCH = 64
 
@@ -74,7 +74,7 @@ def _check_pairs(modules: TrainingModules, examples: Examples, limit: int) -> No
 
 def _check_steps(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> None:
     """Every feature with a time axis has the same number of steps."""
-    features = temporal_features(modules)
+    features = modules.temporal
     temporal = [name for name in spec if name in features and spec[name].shape.rank]
     if not temporal:
         return

@@ -80,24 +80,6 @@ def trace(modules: TrainingModules, spec: dict[str, tf.TensorSpec], size: int = 
     return Shapes(losses, reports, evaluation, predictions, steps)
 
 
-def temporal_features(modules: TrainingModules) -> frozenset[str]:
-    """Features of a batch that have a time axis, `[B, T, ...]`."""
-    return frozenset(
-        (*modules.model.temporal, *modules.loss.temporal, *modules.evaluator.loss.temporal)
-    )
-
-
-def window_of(batch: Batch, temporal: frozenset[str], start: int, stop: int) -> Batch:
-    """The features of a batch between two steps; those without a time axis stay whole.
-
-    A label for all steps of a sequence, `[B]`, has none.
-    """
-    return {
-        name: value[:, start:stop] if name in temporal and value.shape.rank > 1 else value
-        for name, value in batch.items()
-    }
-
-
 def time_axis_maker(modules: TrainingModules) -> Node | None:
     """A node that makes sequences of what has no steps, so that they cannot be cut to windows."""
     for node in modules.model.nodes:

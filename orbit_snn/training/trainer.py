@@ -14,14 +14,13 @@ from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.graph.evaluation import RATES, GraphEvaluator
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.graph.module import GraphState
 from orbit_snn.learning import LearningRule
-from orbit_snn.learning.base import Forward
+from orbit_snn.learning.base import Forward, Learned, window_of
 from orbit_snn.metrics import Sums as RunningSums
 from orbit_snn.metrics import rate_summary
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
-from orbit_snn.training.task import temporal_features, time_axis_maker, trace, window_of
+from orbit_snn.training.task import time_axis_maker, trace
 from orbit_snn.types import Batch
 
 _LOSS = "loss/"
@@ -86,14 +85,15 @@ class Trainer(orbit.StandardTrainer):
         self.rule = rule
         self.optimizer = optimizer
         self.global_step = orbit.utils.create_global_step()
-        self._parameters = training_modules.model.parameters
         self._seed = seed
         self._clip_norm = clip_norm
         self._xla = xla
-        self._temporal = temporal_features(training_modules)
-        shapes = trace(training_modules, element_spec(self._examples))
+        spec = element_spec(self._examples)
+        shapes = trace(training_modules, spec)
         self.windows = rule.windows(shapes.steps)
         self._check_parts()
+        rule.prepare(training_modules, spec, shapes.steps)
+        self._parameters = (*training_modules.model.parameters, *rule.parameters)
         self._check_batch_size(batch_size)
         self._batches = BatchSize(batch_size)
         optimizers.build_slots(optimizer, self._parameters)
@@ -103,7 +103,7 @@ class Trainer(orbit.StandardTrainer):
     def _check_parts(self) -> None:
         """What cannot be trained in this way is said before it is tried."""
         modules, replicas = self.training_modules, self.strategy.num_replicas_in_sync
-        if not self._parameters:
+        if not modules.model.parameters:
             raise GraphError("the model has nothing to train; make some of its weights trainable.")
         maker = time_axis_maker(modules)
         if maker is not None and len(self.windows) > 1:
@@ -195,47 +195,45 @@ class Trainer(orbit.StandardTrainer):
     def _replica_step(self, batch: Batch) -> None:
         """All windows of one batch, on one replica."""
         one_window = self._alone() if self.strategy.num_replicas_in_sync == 1 else self._together()
-        model = self.training_modules.model
-        state = model.initial_state(next(iter(batch.values())).shape[0])
+        size = next(iter(batch.values())).shape[0]
+        state = self.rule.initial_state(self.training_modules, size)
         for start, stop in self.windows:
-            window = window_of(batch, self._temporal, start, stop)
-            gradients, passed = one_window(window, state)
-            norm = self._apply(gradients)
-            losses = {_LOSS + key: value for key, value in passed.sums.items()}
+            window = window_of(batch, self.training_modules.temporal, start, stop - start)
+            learned = one_window(window, state)
+            norm = self._apply(learned.gradients)
+            losses = {_LOSS + key: value for key, value in learned.sums.items()}
             norms = tf.stack([norm, tf.ones_like(norm)])
-            self._sums.add({**losses, **passed.reports, "gradient_norm": norms})
-            state = passed.state
+            self._sums.add({**losses, **learned.reports, "gradient_norm": norms})
+            state = learned.state
 
-    def _alone(self) -> Callable[[Batch, GraphState], tuple[Sequence[tf.Tensor], Any]]:
+    def _alone(self) -> Callable[[Batch, Any], Learned]:
         """One window where there is one replica: one program."""
 
         @tf.function(jit_compile=self._xla, autograph=False)
-        def update(window: Batch, state: GraphState) -> Any:
-            return self.rule.update(self.training_modules, window, state)
+        def update(window: Batch, state: Any) -> Learned:
+            done = self.rule.update(self.training_modules, window, state)
+            return Learned(done.gradients, *done[2:])
 
-        def one_window(window: Batch, state: GraphState) -> tuple[Sequence[tf.Tensor], Any]:
-            done = update(window, state)
-            return done.gradients, done
+        return update
 
-        return one_window
-
-    def _together(self) -> Callable[[Batch, GraphState], tuple[Sequence[tf.Tensor], Any]]:
+    def _together(self) -> Callable[[Batch, Any], Learned]:
         """One window of several replicas: two programs, the sums of the loss added in between."""
         modules, rule = self.training_modules, self.rule
         context = tf.distribute.get_replica_context()
 
         @tf.function(jit_compile=self._xla, autograph=False)
-        def forward(window: Batch, state: GraphState) -> Forward:
+        def forward(window: Batch, state: Any) -> Forward:
             return rule.forward(modules, window, state)
 
         @tf.function(jit_compile=self._xla, autograph=False)
-        def backward(window: Batch, passed: Forward, sums: Any) -> tuple[tf.Tensor, ...]:
+        def backward(window: Batch, passed: Forward, sums: Any) -> Learned:
             return rule.backward(modules, window, passed, modules.loss.slopes(sums))
 
-        def one_window(window: Batch, state: GraphState) -> tuple[Sequence[tf.Tensor], Any]:
+        def one_window(window: Batch, state: Any) -> Learned:
             passed = forward(window, state)
-            gradients = backward(window, passed, _added(context, passed.sums))
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)), passed
+            learned = backward(window, passed, _added(context, passed.sums))
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, list(learned.gradients))
+            return learned._replace(gradients=tuple(gradients))
 
         return one_window
 
@@ -243,7 +241,15 @@ class Trainer(orbit.StandardTrainer):
         """Clips gradients that are summed over replicas and applies them; the norm before that."""
         gradients, norm = optimizers.clip_by_global_norm(gradients, self._clip_norm)
         optimizers.apply(self.optimizer, gradients, self._parameters)
+        if self.rule.decays:
+            tf.distribute.get_replica_context().merge_call(_shrink, args=(self.rule.decays,))
         return norm
+
+
+def _shrink(strategy: Any, decays: Sequence[tuple[tf.Variable, float]]) -> None:
+    """Multiplies variables, on every replica."""
+    for variable, factor in decays:
+        strategy.extended.update(variable, lambda own, by: own.assign(by * own), args=(factor,))
 
 
 def _added(context: tf.distribute.ReplicaContext, sums: Sums) -> Sums:

@@ -263,7 +263,7 @@ def on(p: Problem, *parts: dict[str, tf.Tensor]) -> list[np.ndarray]:
     passed = [rule.forward(p.modules, *each) for each in zip(parts, states, strict=True)]
     sums = {key: tf.add_n([each.sums[key] for each in passed]) for key in passed[0].sums}
     pairs = zip(parts, passed, strict=True)
-    gradients = [rule.backward(p.modules, *each, loss.slopes(sums)) for each in pairs]
+    gradients = [rule.backward(p.modules, *each, loss.slopes(sums)).gradients for each in pairs]
     return [np.sum(each, axis=0) for each in zip(*gradients, strict=True)]
 
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 from orbit_snn.graph import InputNode, NetworkNode, SquaredError, assemble_for_training
 from orbit_snn.graph.module import GraphState
 from orbit_snn.learning import BPTT, TBPTT
-from orbit_snn.learning.base import Update
-from orbit_snn.training.task import temporal_features, window_of
+from orbit_snn.learning.base import Update, window_of
 from orbit_snn.types import Batch
 from tests.conformance import zoo
 from tests.conformance.zoo import Problem
@@ -104,10 +103,10 @@ def test_windows(steps: int, truncation: int) -> None:
 def windows_of(p: Problem, rule: TBPTT) -> list[tuple[Batch, GraphState, Update]]:
     """Every window's batch, the state before it, and what the rule makes of it."""
     state, result = zoo.initial_state(p), []
-    temporal = temporal_features(p.modules)
+    temporal = p.modules.temporal
     assert {"inputs", "target"} <= temporal
     for start, stop in rule.windows(p.steps):
-        batch = window_of(p.batch, temporal, start, stop)
+        batch = window_of(p.batch, temporal, start, stop - start)
         done = rule.update(p.modules, batch, state)
         result.append((batch, state, done))
         state = done.state

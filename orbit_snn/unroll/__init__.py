@@ -1,0 +1,7 @@
+"""The time loops. No other package loops over the steps of a sequence."""
+
+from orbit_snn.unroll.forward import check_inputs as check_inputs
+from orbit_snn.unroll.forward import check_interval as check_interval
+from orbit_snn.unroll.forward import forward as forward
+from orbit_snn.unroll.reverse import Reverse as Reverse
+from orbit_snn.unroll.reverse import reverse as reverse
