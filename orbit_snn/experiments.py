@@ -29,7 +29,7 @@ from orbit_snn.configuration import (
 )
 from orbit_snn.data import DataError
 from orbit_snn.derived_config import build, config_class, one_of, snake_case
-from orbit_snn.graph import L2, FiringRate, GraphError
+from orbit_snn.graph import L2, FiringRate, GraphError, Voltage
 from orbit_snn.graph.algebra import LossNode
 from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning import LearningRule
@@ -95,12 +95,19 @@ class RegularizerConfig(Config):
       rate_strength: of `1/2 sum_j (f_j - f*)^2` over the neurons' rates in spikes per step.
       rate_target_hz: f*, in Hz.
       rate_reduction: `sample` takes each example's own rates, `batch` their mean over the batch.
+      voltage_strength: of `1/2 sum_j` of the squares by which membrane potentials leave the range
+        from `voltage_low` to `voltage_high`.
+      voltage_low: in units of the potential.
+      voltage_high: in units of the potential.
       l2: strength of `1/2 sum w^2` over all trainable weights (not biases, not time constants).
     """
 
     rate_strength: float = ranged(0.0, low=0.0)
     rate_target_hz: float = ranged(10.0, low=0.0)
     rate_reduction: str = choice("sample", ("sample", "batch"))
+    voltage_strength: float = ranged(0.0, low=0.0)
+    voltage_low: float = -2.0
+    voltage_high: float = 2.0
     l2: float = ranged(0.0, low=0.0)
 
     def penalties(self, network: NetworkNode) -> dict[str, LossNode]:
@@ -111,6 +118,9 @@ class RegularizerConfig(Config):
                 FiringRate(cell, self.rate_target_hz, self.rate_reduction) for cell in network.cells
             ]
             found["rate"] = self.rate_strength * added(rates)
+        if self.voltage_strength:
+            outside = [Voltage(cell, self.voltage_low, self.voltage_high) for cell in network.cells]
+            found["voltage"] = self.voltage_strength * added(outside)
         if self.l2:
             found["l2"] = self.l2 * L2(network)
         return found

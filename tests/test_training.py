@@ -17,8 +17,19 @@ RULES = {
     "bptt": {},
     "tbptt": {"learning.tbptt.truncation": K},
     "tbptt, windows": {"learning.tbptt.truncation": K, "learning.tbptt.update_every": "window"},
+    "eprop": {"learning.eprop.feedback.kind": "random"},
+    "eprop, adaptive": {
+        "learning.eprop.feedback.kind": "adaptive",
+        "learning.eprop.feedback.decay": 0.0,
+    },
+    "eprop, chunks": {"learning.eprop.mode": "chunked", "learning.eprop.chunk": K},
+    "eprop, windows": {
+        "learning.eprop.mode": "chunked",
+        "learning.eprop.chunk": K,
+        "learning.eprop.update_every": "window",
+    },
 }
-UPDATES = {"bptt": 1, "tbptt": 1, "tbptt, windows": WINDOWS}
+UPDATES = {rule: WINDOWS if "windows" in rule else 1 for rule in RULES}
 TINY = {
     "task.steps": STEPS,
     "task.inputs": 10,

@@ -18,6 +18,7 @@ from orbit_snn.graph.measures import CrossEntropy as CrossEntropy
 from orbit_snn.graph.measures import DatasetLoss as DatasetLoss
 from orbit_snn.graph.measures import FiringRate as FiringRate
 from orbit_snn.graph.measures import SquaredError as SquaredError
+from orbit_snn.graph.measures import Voltage as Voltage
 from orbit_snn.graph.module import GraphModule as GraphModule
 from orbit_snn.graph.nodes import InputNode as InputNode
 from orbit_snn.graph.nodes import ModelNode as ModelNode
@@ -37,6 +38,7 @@ from orbit_snn.graph.reductions import Var as Var
 from orbit_snn.graph.reductions import WeightedMAE as WeightedMAE
 from orbit_snn.graph.reductions import WeightedMSE as WeightedMSE
 from orbit_snn.graph.sequences import Decision as Decision
+from orbit_snn.graph.sequences import During as During
 from orbit_snn.graph.sequences import NetworkNode as NetworkNode
 from orbit_snn.graph.sequences import SequenceNode as SequenceNode
 from orbit_snn.graph.types import IdxType as IdxType

@@ -133,6 +133,39 @@ def FiringRate(
     return Reduction("firing_rate", (node.pred,), sums, value, detail)
 
 
+def Voltage(node: OutputNode, low: float, high: float) -> Reduction:
+    """Penalty `1/2 sum_j max(0, v_j - high)^2 + max(0, low - v_j)^2` on membrane potentials.
+
+    The mean over an example's real steps, then over examples. Neurons that stay far from their
+    threshold have no pseudo-derivative and cannot learn; it brings them back.
+
+    Args:
+      node: outputs of a cell's neurons, `net.cell0`.
+      low: potentials below it are penalised, in units of the potential.
+      high: those above it are.
+
+    Raises:
+      GraphError: for a node that is not a cell with membrane potentials, or low above high.
+    """
+    parent = node.parents[0] if node.parents else None
+    known = parent.potentials if isinstance(parent, NetworkNode) else {}
+    if getattr(node, "key", None) not in known:
+        raise GraphError(
+            f"voltage: `{node.name}` is not the output of a cell with membrane potentials, such as "
+            "net.cell0."
+        )
+    if low > high:
+        raise GraphError(f"voltage: low is {low} and high {high}; low must not be above high.")
+
+    def sums(values: Sequence[tf.Tensor], real: Real, _: Reduction) -> tf.Tensor:
+        (v,) = values
+        outside = tf.square(tf.nn.relu(v - high)) + tf.square(tf.nn.relu(low - v))
+        penalty = 0.5 * tf.reduce_sum(outside, axis=-1)
+        return per_example(losses.mean_over_steps(penalty, real.mask), real)
+
+    return Reduction("voltage", (known[node.key].pred,), sums, mean, f",{low:g}..{high:g}")
+
+
 def total_and_number(x: tf.Tensor, real: Real) -> tf.Tensor:
     """Sums over examples of each of the N values `[B, N]`, and their number, `[N + 1]`."""
     x = real.exact(x)

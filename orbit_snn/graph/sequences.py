@@ -24,7 +24,8 @@ class NetworkNode(Node):
     """A network over a sequence: every readout is a node, `net.output`, and so is every cell.
 
     A readout's node is what it gives at every step, `[B, T, K]`; `net.cell0`, `net.cell1`, ... are
-    the outputs of the cells' neurons, `[B, T, N]`, such as spikes. Learning rules train the
+    the outputs of the cells' neurons, `[B, T, N]`, such as spikes, and `net.cell0_v` their membrane
+    potentials, of neurons that have one. Learning rules train the
     network through its trajectory, see `learning.base`.
 
     Args:
@@ -55,7 +56,13 @@ class NetworkNode(Node):
             OutputNode(self, f"cell{number}", _cell(number), neuron=cell.neuron)
             for number, cell in enumerate(network.cells)
         )
-        self.outputs = {**self.readouts, **{cell.key: cell for cell in self.cells}}
+        self.potentials = {
+            cell.key: OutputNode(self, f"{cell.key}_v", _potential(number), neuron=cell.neuron)
+            for number, cell in enumerate(self.cells)
+            if potentials(cell.neuron.initial_state(1)) is not None
+        }
+        inner = (*self.cells, *self.potentials.values())
+        self.outputs = {**self.readouts, **{node.key: node for node in inner}}
         as_attributes(self, self.outputs)
 
     @property
@@ -121,6 +128,39 @@ class SequenceNode(Node):
         return self.module(*values, state)  # type: ignore[misc]
 
 
+class During(Node):
+    """Passes steps on, of which every loss and decision further on counts only some.
+
+    With `cue = During("cue", net.output, "go")`, the cross-entropy of `cue` is the mean over the
+    steps where the feature `go` is true, and a `Decision` of `cue` the mean of their scores.
+
+    Args:
+      name: of the node.
+      node: of `[B, T, K]`, of sequences without padding.
+      window: the boolean feature `[T]`, its name or its node, that is true where steps count.
+      db_name: as for `Node`.
+
+    Raises:
+      GraphError: for a node of padded sequences; put padding into the window.
+    """
+
+    def __init__(
+        self, name: str, node: Node, window: "InputNode | str", db_name: str | None = None
+    ):
+        if isinstance(node, Node) and node.mask is not None:
+            raise GraphError(
+                f"node `{name}` got `{node.name}`, whose steps the mask `{node.mask.name}` marks "
+                "already; leave padded steps out of the window, and the mask out of the input."
+            )
+        if isinstance(window, str):
+            window = InputNode(window, index=IdxType.SEQ_STEP)
+        super().__init__(name, (node,), IdxType.SEQ_STEP, db_name, window)
+
+    def compute(self, *values: Any) -> Any:
+        """The value, as it is."""
+        return values[0]
+
+
 class Decision(Node):
     """What a classification is read from: mean, maximum or last real step of a readout, `[B, K]`.
 
@@ -153,6 +193,27 @@ def _readout(key: str) -> Callable[[Trajectory], tf.Tensor]:
 
 def _cell(number: int) -> Callable[[Trajectory], tf.Tensor]:
     return lambda trajectory: tf.transpose(trajectory.cells[number].outputs, [1, 0, 2])
+
+
+def _potential(number: int) -> Callable[[Trajectory], tf.Tensor]:
+    def select(trajectory: Trajectory) -> tf.Tensor:
+        history = trajectory.cells[number].history
+        if history is None:
+            raise GraphError(
+                f"the membrane potentials of cell{number} are not kept; set the network's "
+                "checkpoint_every to None."
+            )
+        return tf.transpose(potentials(history)[1:], [1, 0, 2])
+
+    return select
+
+
+def potentials(state: Any) -> tf.Tensor | None:
+    """The membrane potentials of a state, `[..., N]`, one population after the other."""
+    if hasattr(state, "_fields"):
+        return getattr(state, "v", None)
+    parts = [potentials(part) for part in state]
+    return None if any(part is None for part in parts) else tf.concat(parts, axis=-1)
 
 
 def _index_sequence(node: Node) -> None:

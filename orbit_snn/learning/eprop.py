@@ -22,9 +22,10 @@ from orbit_snn.learning.base import (
 from orbit_snn.learning.eprop_checks import check_adaptive, check_layers, check_readouts
 from orbit_snn.learning.eprop_chunks import ChunkReverse, Plan, RuleTraces
 from orbit_snn.learning.feedback import Feedback, FeedbackMatrices
-from orbit_snn.learning.online import OnlineLoss, over_chunks
+from orbit_snn.learning.online import OnlineLoss
 from orbit_snn.networks import add
 from orbit_snn.types import Batch, OutputGradients, Trajectory
+from orbit_snn.unroll import chunks
 from orbit_snn.unroll.eligibility import mean_gradients
 
 MODES = ("factored", "chunked", "stepwise")
@@ -137,7 +138,7 @@ class Eprop(LearningRule):
 
     def windows(self, steps: int) -> tuple[Window, ...]:
         """The whole sequence, or every chunk."""
-        if not self.online or self.update_every == "sequence":
+        if self.mode == "factored" or self.update_every == "sequence":
             return (Window(0, steps),)
         starts = range(0, steps, self.chunk)
         return tuple(Window(start, min(start + self.chunk, steps)) for start in starts)
@@ -238,7 +239,11 @@ class Eprop(LearningRule):
                 means,
             )
 
-        done = over_chunks(loss, step, start)
+        before, last = chunks.lengths(loss.steps, loss.size)
+        done = chunks.all_but_last(
+            loss.steps, loss.size, lambda carry, at: step(carry, at, loss.size, False), start
+        )
+        done = step(done, before * loss.size, last, True)
         return self._with_rates(modules, batch, done, slopes)
 
     def _with_rates(
@@ -249,7 +254,7 @@ class Eprop(LearningRule):
             return Learned(done.gradients, done.state, done.sums, done.reports)
         with tf.GradientTape() as tape:
             tape.watch(done.means)
-            rates = self._loss.of_means(modules.loss, self._loss.rates, batch, done.means)
+            rates = self._loss.of_means(batch, done.means)
         sums = {**done.sums, **rates}
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             slopes = modules.loss.slopes(sums)
@@ -266,7 +271,9 @@ class Eprop(LearningRule):
                         total[parameter.ref()] += gradient
         own = done.gradients[len(modules.model.parameters) :]
         gradients = (*[total[p.ref()] for p in modules.model.parameters], *own)
-        return Learned(gradients, done.state, sums, done.reports)
+        exact = self._loss.reports_of_means(batch, done.means)
+        reports = {key: exact.get(key, value) for key, value in done.reports.items()}
+        return Learned(gradients, done.state, sums, reports)
 
 
 class _Carry(NamedTuple):

@@ -1,0 +1,185 @@
+"""What a loss needs of the future, seen on a short sequence of made-up outputs."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from orbit_snn.graph import GraphError, TrainingModules
+from orbit_snn.graph.editing import ancestors
+from orbit_snn.graph.loss_module import LossModule, Sums, feature_of, needed_by
+from orbit_snn.graph.module import GraphState
+from orbit_snn.graph.sequences import NetworkNode, SequenceNode
+from orbit_snn.learning.base import Spec
+from orbit_snn.learning.chunk_data import chunk_of, made_up, masks_of, of_means
+from orbit_snn.types import Batch, CellTrajectory, Trajectory
+
+Outputs = dict[str, Trajectory]
+
+
+class _Sums(NamedTuple):
+    """Sums of the loss of made-up outputs, computed in three ways."""
+
+    whole: Sums
+    chunks: Sums
+    means: Sums
+
+    def adds_up(self, key: str, node: Any) -> bool:
+        """Whether sums over chunks add up to those of the sequence."""
+        return node.constant or _equal(self.whole[key], self.chunks[key])
+
+    def of_means(self, key: str) -> bool:
+        """Whether the sums depend on mean outputs of cells alone."""
+        return key in self.means and _equal(self.whole[key], self.means[key])
+
+
+class Probe:
+    """A short made-up sequence on which is seen what a loss needs of the future."""
+
+    STEPS, SIZE, CHUNKS = 5, 2, ((0, 2), (2, 2), (4, 1))
+
+    def __init__(self, modules: TrainingModules, spec: Spec):
+        self._modules = modules
+        self._batch = self._make_up(spec)
+
+    def rates(self, replicas: int) -> tuple[str, ...]:
+        """Keys of the training loss's reductions that are known from mean outputs alone.
+
+        Args:
+          replicas: how many share a batch.
+
+        Raises:
+          GraphError: for a reduction that needs the future in another way.
+        """
+        self._check_nodes()
+        loss = self._modules.loss
+        found = self._sums(loss)
+        silent = loss.slopes(self._sums(loss, silent=True).chunks)
+        slopes = loss.slopes(found.whole)
+        rates = []
+        for key, node in loss.reductions.items():
+            # No output changes the last of the sums, which is what means divide by.
+            known = _equal(slopes[key][:-1], silent[key][:-1])
+            if node.constant or known and found.adds_up(key, node):
+                continue
+            if not found.of_means(key):
+                raise GraphError(_needs_the_future(node.name))
+            if replicas > 1 and not known:
+                raise GraphError(
+                    f"{node.name} is of rates over the whole batch, which an online mode cannot "
+                    f"add up over {replicas} replicas; use rate_reduction=sample, or mode=factored."
+                )
+            rates.append(key)
+        return tuple(rates)
+
+    def reported_rates(self, averaged: Collection[str]) -> tuple[str, ...]:
+        """Keys of the reported reductions that are known from the means of some cells alone."""
+        loss = self._modules.evaluator.loss
+        found = self._sums(loss)
+        return tuple(
+            key
+            for key, node in loss.reductions.items()
+            if not found.adds_up(key, node)
+            and found.of_means(key)
+            and {n.name for n in needed_by([node]).outputs} <= set(averaged)
+        )
+
+    def _check_nodes(self) -> None:
+        for node in self._modules.model.nodes:
+            if isinstance(node, SequenceNode) and any(
+                isinstance(below, NetworkNode) for below in ancestors(node.parents)
+            ):
+                raise GraphError(_needs_the_future(f"node `{node.name}`"))
+
+    def _make_up(self, spec: Spec) -> Batch:
+        draw = np.random.default_rng(0)
+        masks, temporal = masks_of(self._modules), self._modules.temporal
+        batch = {}
+        for name, feature in spec.items():
+            shape = [self.SIZE, *feature.shape]
+            if name in temporal and len(shape) > 1:
+                shape[1] = self.STEPS
+            if name in masks:
+                value = np.arange(self.STEPS) < np.array([[self.STEPS], [3]])
+            elif feature.dtype.is_floating:
+                value = draw.normal(size=shape)
+            else:
+                value = np.zeros(shape)
+            batch[name] = tf.cast(tf.constant(value), feature.dtype)
+        return batch
+
+    def _outputs(self, silent: bool) -> Outputs:
+        draw = np.random.default_rng(1)
+
+        def make(shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+            return tf.constant(draw.normal(size=shape) * (not silent), dtype)
+
+        model = self._modules.model
+        state = model.initial_state(self.SIZE)
+        return {
+            node.name: made_up(node, self.STEPS, self.SIZE, make, state[node.name])
+            for node in model.networks
+        }
+
+    def _sums(self, loss: LossModule, silent: bool = False) -> _Sums:
+        outputs = self._outputs(silent)
+        whole = self._of(loss, outputs, self._batch, None)[0]
+        chunks: Sums = {}
+        state = None
+        for start, steps in self.CHUNKS:
+            batch = chunk_of(self._modules, self._batch, start, steps)
+            cut = {name: _cut(each, start, steps) for name, each in outputs.items()}
+            sums, state = self._of(loss, cut, batch, state)
+            chunks = {key: value + chunks.get(key, 0.0) for key, value in sums.items()}
+        keys = [key for key, node in loss.reductions.items() if self._of_cells_alone(node)]
+        means = {node.name: self._mean(outputs, node) for node in self._cells()}
+        return _Sums(whole, chunks, of_means(self._modules, loss, keys, self._batch, means))
+
+    def _of(
+        self, loss: LossModule, outputs: Outputs, batch: Batch, state: Any
+    ) -> tuple[Sums, GraphState]:
+        run = self._modules.model.run(batch, state, lambda node, *_: outputs[node.name])
+        return loss.sums(run.values, batch), run.state
+
+    def _cells(self) -> Iterator[Any]:
+        return (cell for node in self._modules.model.networks for cell in node.cells)
+
+    def _of_cells_alone(self, node: Any) -> bool:
+        needed = needed_by([node])
+        cells = {node.name for node in self._cells()}
+        masks = masks_of(self._modules)
+        return (
+            bool(needed.outputs)
+            and all(node.name in cells for node in needed.outputs)
+            and all(feature_of(node) in masks for node in needed.targets)
+        )
+
+    def _mean(self, outputs: Outputs, node: Any) -> tf.Tensor:
+        index = int(node.key.removeprefix("cell"))
+        z = outputs[node.parents[0].name].cells[index].outputs
+        if node.mask is None:
+            return tf.reduce_mean(z, axis=0)
+        real = tf.transpose(tf.cast(self._batch[feature_of(node.mask)], z.dtype))[..., tf.newaxis]
+        return tf.reduce_sum(real * z, axis=0) / tf.reduce_sum(real, axis=0)
+
+
+def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:
+    def of(cell: CellTrajectory) -> CellTrajectory:
+        history = tf.nest.map_structure(lambda x: x[start : start + steps + 1], cell.history)
+        return cell._replace(outputs=cell.outputs[start : start + steps], history=history)
+
+    readouts = {name: of(cell) for name, cell in trajectory.readouts.items()}
+    return Trajectory(tuple(of(cell) for cell in trajectory.cells), readouts)
+
+
+def _equal(a: tf.Tensor, b: tf.Tensor) -> bool:
+    return np.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def _needs_the_future(what: str) -> str:
+    return (
+        f"{what} depends on the whole sequence, so what it says about a step is not known before "
+        "its end; use learning.eprop.mode=factored, update_every=window, which scores every chunk "
+        "on its own, or a loss that is a sum over steps."
+    )
