@@ -153,7 +153,8 @@ class During(Node):
                 "already; leave padded steps out of the window, and the mask out of the input."
             )
         if isinstance(window, str):
-            window = InputNode(window, index=IdxType.SEQ_STEP)
+            window = InputNode(window)
+        window.index_by_steps()
         super().__init__(name, (node,), IdxType.SEQ_STEP, db_name, window)
 
     def compute(self, *values: Any) -> Any:

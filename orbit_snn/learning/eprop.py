@@ -240,8 +240,8 @@ class Eprop(LearningRule):
             )
 
         before, last = chunks.lengths(loss.steps, loss.size)
-        done = chunks.all_but_last(
-            loss.steps, loss.size, lambda carry, at: step(carry, at, loss.size, False), start
+        done = chunks.consecutive(
+            before, loss.size, lambda carry, at: step(carry, at, loss.size, False), start
         )
         done = step(done, before * loss.size, last, True)
         return self._with_rates(modules, batch, done, slopes)

@@ -13,8 +13,8 @@ from orbit_snn.memory import linear_response
 from orbit_snn.networks import add
 from orbit_snn.neurons import parts
 from orbit_snn.types import OutputGradients, Trajectory
-from orbit_snn.unroll import eligibility
-from orbit_snn.unroll.eligibility import CellMemory, ChunkResult, Filters, Signals, Traces
+from orbit_snn.unroll import eligibility, traces
+from orbit_snn.unroll.traces import CellMemory, ChunkResult, Filters, Signals, Traces
 
 
 class NetworkTraces(NamedTuple):
@@ -56,7 +56,7 @@ class Plan:
     def __init__(self, networks: Sequence[NetworkNode], averaged: Collection[str]):
         self._networks = {
             node.name: _NetworkPlan(
-                tuple(eligibility.cell_memory(cell) for cell in node.module.cells),
+                tuple(traces.cell_memory(cell) for cell in node.module.cells),
                 (readouts := _readout_memories(node)),
                 _filters(readouts, node),
                 tuple(cell.name in averaged for cell in node.cells),
@@ -75,11 +75,11 @@ class Plan:
             cells = zip(network.cells, plan.cells, plan.averaged, strict=True)
             return NetworkTraces(
                 tuple(
-                    eligibility.no_traces(cell, known, batch_size, len(plan.filters), mean)
+                    traces.no_traces(cell, known, batch_size, len(plan.filters), mean)
                     for cell, known, mean in cells
                 ),
                 {
-                    name: eligibility.no_traces(cell, plan.readouts[name], batch_size, 0, False)
+                    name: traces.no_traces(cell, plan.readouts[name], batch_size, 0, False)
                     for name, cell in network.readouts.items()
                 },
             )
@@ -93,7 +93,7 @@ class ChunkReverse:
     Args:
       plan: which traces there are.
       feedback: from readouts to cells.
-      traces: before the chunk.
+      before: traces before the chunk.
       weights: of each step of the chunk in mean outputs, `[C, B, 1]`, by name of the cell's node.
       advance: whether traces after the chunk are wanted.
 
@@ -106,13 +106,13 @@ class ChunkReverse:
         self,
         plan: Plan,
         feedback: FeedbackMatrices,
-        traces: RuleTraces,
+        before: RuleTraces,
         weights: Mapping[str, tf.Tensor] | None = None,
         advance: bool = True,
     ):
         self._plan = plan
         self._feedback = feedback
-        self._before = traces
+        self._before = before
         self._weights = weights or {}
         self._advance = advance
         self.after: RuleTraces = {}
@@ -144,7 +144,7 @@ class ChunkReverse:
         name: str,
         trajectory: Trajectory,
         direct: OutputGradients,
-        traces: Traces,
+        before: Traces,
     ) -> ChunkResult:
         done = eligibility.chunk(
             node.module.readouts[name],
@@ -152,7 +152,7 @@ class ChunkReverse:
             trajectory.readouts[name],
             Signals(direct.readouts[name]),
             Filters(),
-            traces,
+            before,
             self._advance,
         )
         for matrix in self._feedback.trained_like(node, name):
@@ -166,7 +166,7 @@ class ChunkReverse:
         trajectory: Trajectory,
         direct: OutputGradients,
         readouts: Mapping[str, ChunkResult],
-        traces: Traces,
+        before: Traces,
     ) -> ChunkResult:
         plan, own = self._plan[node.name], trajectory.cells[index]
         signal = direct.cells[index]
@@ -189,7 +189,7 @@ class ChunkReverse:
                 tuple(filtered),
             ),
             Filters(tuple(decays), self._weights.get(node.cells[index].name)),
-            traces,
+            before,
             self._advance,
         )
 
@@ -228,7 +228,7 @@ def _response(cell: Cell, known: CellMemory, done: ChunkResult) -> tuple[tf.Tens
 
 
 def _readout_memories(node: NetworkNode) -> dict[str, CellMemory]:
-    found = {name: eligibility.cell_memory(cell) for name, cell in node.module.readouts.items()}
+    found = {name: traces.cell_memory(cell) for name, cell in node.module.readouts.items()}
     for name, known in found.items():
         if any(len(own.carried) != 1 or own.linear != own.carried for own in known.parts):
             neuron = type(node.module.readouts[name].neuron).__name__

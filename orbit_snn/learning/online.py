@@ -89,8 +89,8 @@ class OnlineLoss:
 
         before, last = chunks.lengths(self.steps, self.size)
         sums, reports = of(before * self.size, last)
-        sums = chunks.all_but_last(
-            self.steps,
+        sums = chunks.consecutive(
+            before,
             self.size,
             lambda total, start: tf.nest.map_structure(tf.add, total, of(start, self.size)[0]),
             sums,

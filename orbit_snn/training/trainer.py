@@ -22,8 +22,11 @@ from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.task import time_axis_maker, trace
 from orbit_snn.types import Batch
+from orbit_snn.unroll import chunks
 
 _LOSS = "loss/"
+_UNROLLED = 8  # windows that are traced one by one
+_MOST_UNROLLED = 64
 
 
 class TrainingError(RuntimeError):
@@ -112,6 +115,12 @@ class Trainer(orbit.StandardTrainer):
                 f"into the {len(self.windows)} windows of {self.rule.name}; make it in the data "
                 "(from_arrays(..., encode=...)), or update once a sequence."
             )
+        if replicas > 1 and len(self.windows) > _MOST_UNROLLED:
+            raise GraphError(
+                f"{len(self.windows)} updates in a sequence, each exchanged between {replicas} "
+                f"replicas, are more than {_MOST_UNROLLED}; use longer windows, update_every="
+                "sequence, or one replica."
+            )
         if replicas > 1 and modules.loss.collected:
             raise GraphError(
                 f"{modules.loss.collected[0].name} needs the whole batch at once, which {replicas} "
@@ -194,17 +203,37 @@ class Trainer(orbit.StandardTrainer):
 
     def _replica_step(self, batch: Batch) -> None:
         """All windows of one batch, on one replica."""
-        one_window = self._alone() if self.strategy.num_replicas_in_sync == 1 else self._together()
+        alone = self.strategy.num_replicas_in_sync == 1
+        one_window = self._alone() if alone else self._together()
         size = next(iter(batch.values())).shape[0]
         state = self.rule.initial_state(self.training_modules, size)
-        for start, stop in self.windows:
-            window = window_of(batch, self.training_modules.temporal, start, stop - start)
+
+        def learn(start: Any, steps: int, state: Any) -> Any:
+            window = window_of(batch, self.training_modules.temporal, start, steps)
             learned = one_window(window, state)
             norm = self._apply(learned.gradients)
             losses = {_LOSS + key: value for key, value in learned.sums.items()}
             norms = tf.stack([norm, tf.ones_like(norm)])
             self._sums.add({**losses, **learned.reports, "gradient_norm": norms})
-            state = learned.state
+            return learned.state
+
+        looped = self._looped_windows
+        steps = self.windows[0].stop
+        state = chunks.consecutive(
+            looped, steps, lambda state, start: learn(start, steps, state), state
+        )
+        for start, stop in self.windows[looped:]:
+            state = learn(start, stop - start, state)
+
+    @property
+    def _looped_windows(self) -> int:
+        """How many of the first windows, all of one length, are a loop: none where they are few.
+
+        Several replicas exchange gradients after each window, which they cannot do in a loop.
+        """
+        if len(self.windows) <= _UNROLLED or self.strategy.num_replicas_in_sync > 1:
+            return 0
+        return sum(w.stop - w.start == self.windows[0].stop for w in self.windows)
 
     def _alone(self) -> Callable[[Batch, Any], Learned]:
         """One window where there is one replica: one program."""

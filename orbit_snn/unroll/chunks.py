@@ -1,4 +1,4 @@
-"""The loop over the chunks of a sequence."""
+"""The loop over the chunks, or windows, of a sequence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,22 +12,21 @@ def lengths(steps: int, size: int) -> tuple[int, int]:
     return before, steps - before * size
 
 
-def all_but_last(steps: int, size: int, chunk: Callable[[Any, tf.Tensor], Any], carry: Any) -> Any:
-    """Runs `chunk(carry, start)` over every chunk of a sequence but the last one.
+def consecutive(count: int, size: int, chunk: Callable[[Any, tf.Tensor], Any], carry: Any) -> Any:
+    """Runs `chunk(carry, start)` over the first chunks of a sequence.
 
     Args:
-      steps: T.
-      size: steps of a chunk.
+      count: of the chunks.
+      size: steps of each.
       chunk: gives the next carry, of the same shapes; `start` is its first step.
       carry: before the first chunk.
     """
-    before, _ = lengths(steps, size)
-    if not before:
+    if not count:
         return carry
     _, carry = tf.while_loop(
-        lambda index, _: index < before,
+        lambda index, _: index < count,
         lambda index, carry: (index + 1, chunk(carry, index * size)),
         (0, carry),
-        maximum_iterations=before,
+        maximum_iterations=count,
     )
     return carry
