@@ -7,7 +7,9 @@ cross-entropy of the mean readout, Adam, float32, CPU. One iteration is forward,
 update. Cases on TensorFlow run in turn in one process, A B A B, and the medians are compared:
 `ratio` is the time of `autodiff` over the time of the case. Peak memory is measured with each case
 in a process of its own, over what the process held before the model was built. Peers get the same
-numbers, each in its own process. `startup` is the first training step of the default digits
+numbers, each in its own process. `eprop` times the modes of e-prop, which give equal gradients,
+against back-propagation of the same adaptive network, and measures the memory of `chunked` for
+sequences of T and of 100 T steps. `startup` is the first training step of the default digits
 experiment, tracing and compilation included.
 
 Measure on a quiet machine. Linux only, for threads are limited by CPU affinity.
@@ -28,9 +30,10 @@ if __name__ == "__main__":  # in a checkout without installation
 
 from orbit_snn.tools import peers
 
-STARTUP = "startup"
+STARTUP, EPROP = "startup", "eprop"
+SPECIAL = (STARTUP, EPROP)
 CASES = ("bptt", "bptt_checkpointed", "tbptt", "autodiff", STARTUP)
-OPTIONAL_CASES = ("bptt_direct", "bptt_no_xla", "autodiff_xla")
+OPTIONAL_CASES = (EPROP, "bptt_direct", "bptt_no_xla", "autodiff_xla")
 TIMES = ("train_ms", "infer_ms", "cpu_ms")
 KEYS = ("case", "size", "threads", "device", *TIMES, "peak_mb_over_base", "ratio_to_autodiff")
 HEADINGS = ("case", "train ms", "infer ms", "cpu ms", "peak MB", "ratio", "")
@@ -56,7 +59,7 @@ def _rounded(value: Any) -> Any:
 def benchmark(options: argparse.Namespace) -> list[Row]:
     """Measures everything that was asked for and prints a table for each size."""
     rows: list[Row] = []
-    cases = [case for case in options.cases if case != STARTUP]
+    cases = [case for case in options.cases if case not in SPECIAL]
     for name in options.sizes if cases or options.peers else ():
         size = options.size_override or peers.SIZES[name]
         print(f"{name}: batch {size.batch}, {size.steps} steps, {size.inputs} inputs, ", end="")
@@ -65,6 +68,9 @@ def benchmark(options: argparse.Namespace) -> list[Row]:
         add_ratios(found)
         print(format_table(found), end="\n\n", flush=True)
         rows += found
+    if EPROP in options.cases:
+        for name in options.sizes:
+            rows += eprop_rows(name, options)
     if STARTUP in options.cases:
         rows += startup_rows(options)
     return rows
@@ -95,6 +101,30 @@ def startup_rows(options: argparse.Namespace) -> list[Row]:
     return [make_row(STARTUP, "digits", options.threads, **found)]
 
 
+def eprop_rows(name: str, options: argparse.Namespace) -> list[Row]:
+    """A row for each mode of e-prop and for their baseline, and what they mean in words."""
+    found = attempt(EPROP, [EPROP], name, options)
+    if found is None:
+        return []
+    size = options.size_override or peers.SIZES[name]
+    rows = []
+    for mode, values in found.items():
+        ratio = values["train_ms"] / found["bptt"]["train_ms"]
+        print(f"{name} e-prop {mode:9} {values['train_ms']:8.1f} ms, {ratio:.2f} x bptt, ", end="")
+        print(f"loss {values.pop('loss'):.5f}", flush=True)
+        rows.append(make_row(f"{EPROP}_{mode}", name, options.threads, **values))
+    speed = found["stepwise"]["train_ms"] / found["chunked"]["train_ms"]
+    print(f"{name} e-prop chunked is {speed:.1f} times as fast as stepwise")
+    for factor in (1, 100):
+        longer = size._replace(steps=factor * size.steps)
+        own = argparse.Namespace(**{**vars(options), "size_override": longer})
+        memory = attempt("eprop_memory", [EPROP], name, own) or {}
+        rows.append(make_row(f"{EPROP}_chunked_{longer.steps}", name, options.threads, **memory))
+        peak = _number(memory.get("peak_mb_over_base"), 1)
+        print(f"{name} e-prop chunked, {longer.steps} steps: {peak} MB over base", flush=True)
+    return rows
+
+
 def peer_rows(name: str, size: peers.Size, options: argparse.Namespace) -> Iterator[Row]:
     """Each peer's row; a line for one that is not installed."""
     script = str(pathlib.Path(peers.__file__).resolve())
@@ -117,6 +147,7 @@ def attempt(
     command = [sys.executable, str(pathlib.Path(__file__).resolve()), f"--only={what}"]
     command += [f"--cases={','.join(cases)}", f"--sizes={size}", f"--threads={options.threads}"]
     command += [f"--repeats={options.repeats}"]
+    command += [f"--chunk={options.chunk}"]
     if options.size_override:
         command += [f"--size_override={','.join(map(str, options.size_override))}"]
     try:
@@ -182,6 +213,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.only == STARTUP:
         return benchmark_cases.startup()
     size = options.size_override or peers.SIZES[options.sizes[0]]
+    if options.only.startswith(EPROP):
+        from orbit_snn.tools import benchmark_eprop
+
+        if options.only == EPROP:
+            return benchmark_eprop.time_modes(size, options.repeats, options.chunk)
+        return benchmark_eprop.chunked_memory(size, options.chunk)
     if options.only == "timing":
         return benchmark_cases.time_cases(options.cases, size, options.repeats)
     return benchmark_cases.peak_memory(options.cases[0], size, MEMORY_REPEATS)
@@ -243,7 +280,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--peer_python", default=sys.executable, metavar="PATH", help="interpreter with the peers"
     )
-    parser.add_argument("--only", choices=("timing", "memory", STARTUP), help=argparse.SUPPRESS)
+    parser.add_argument("--chunk", type=int, default=250, help="steps of a chunk of e-prop")
+    only = ("timing", "memory", STARTUP, EPROP, "eprop_memory")
+    parser.add_argument("--only", choices=only, help=argparse.SUPPRESS)
     parser.add_argument("--size_override", type=size_from, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     check(parser, options)
@@ -255,6 +294,8 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
     cpus = len(os.sched_getaffinity(0))
     if not 1 <= options.threads <= cpus:
         parser.error(f"--threads is {options.threads}; this process may use 1 to {cpus} CPUs")
+    if options.chunk < 1:
+        parser.error(f"--chunk is {options.chunk}; expected 1 or more")
     if options.repeats < 1:
         parser.error(f"--repeats is {options.repeats}; expected 1 or more")
     if options.json and not options.json.parent.is_dir():
@@ -273,8 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
         print(f"rows: {options.json}")
+    names = {f"{EPROP}_chunked" if case == EPROP else case for case in options.cases}
     wanted = sum(1 if case == STARTUP else len(options.sizes) for case in options.cases)
-    return 0 if sum(row["case"] in options.cases for row in rows) == wanted else 1
+    return 0 if sum(row["case"] in names for row in rows) == wanted else 1
 
 
 if __name__ == "__main__":
