@@ -213,7 +213,7 @@ def potentials(state: Any) -> tf.Tensor | None:
     """The membrane potentials of a state, `[..., N]`, one population after the other."""
     if hasattr(state, "_fields"):
         return getattr(state, "v", None)
-    parts = [potentials(part) for part in state]
+    parts = [potentials(part) for part in state] if isinstance(state, tuple) else [None]
     return None if any(part is None for part in parts) else tf.concat(parts, axis=-1)
 
 
