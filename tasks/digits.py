@@ -6,7 +6,7 @@ images with labels can stand in their place (`task.dataset=mnist`).
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -35,9 +35,23 @@ from orbit_snn.training import Confusion, PlotMaker, Task
 ENCODINGS = ("current", "poisson")
 
 
+class Images(NamedTuple):
+    """Images and labels that were read.
+
+    Attributes:
+      splits: by name, `image` `[size, rows, columns, ...]` and `label` int32 `[size]`.
+      brightest: the largest pixel of the training images.
+      classes: K.
+    """
+
+    splits: dict[str, dict[str, np.ndarray]]
+    brightest: float
+    classes: int
+
+
 @dataclasses.dataclass
-class DigitsConfig(experiments.TaskConfig):
-    """Rows of images over time.
+class ImagesConfig(experiments.TaskConfig):
+    """Images with labels, of scikit-learn's digits or of TFDS; what tasks of images share.
 
     Attributes:
       dataset: `digits`, or the name of any TFDS data set of images with labels.
@@ -47,18 +61,8 @@ class DigitsConfig(experiments.TaskConfig):
       train_split: examples to learn from, in TFDS notation.
       validation_split: examples to choose by.
       test_split: held-out examples.
-      steps_per_row: how many steps each row of pixels is presented for.
-      encoding: `current` injects pixel values between 0 and 1; `poisson` draws spikes of that
-        probability, times `max_probability`.
-      max_probability: spike probability per step of the brightest pixel.
-      shift: training images are moved by up to so many pixels, rows and columns on their own.
-      noise: standard deviation of Gaussian noise on the pixels of training images.
-      decision: what of the readout counts, see `losses.decision`.
-      model: the network.
-      regularizer: what is added to the loss.
     """
 
-    name: str = "digits"
     dataset: str = "digits"
     data_dir: str = ""
     image: str = "image"
@@ -66,42 +70,18 @@ class DigitsConfig(experiments.TaskConfig):
     train_split: str = "train[:90%]"
     validation_split: str = "train[90%:]"
     test_split: str = "test"
-    steps_per_row: int = ranged(4, low=1)
-    encoding: str = choice("current", ENCODINGS)
-    max_probability: float = ranged(0.5, above=0.0, high=1.0)
-    shift: float = ranged(0.0, low=0.0)
-    noise: float = ranged(0.0, low=0.0)
-    decision: str = choice("mean", MODES)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    regularizer: experiments.RegularizerConfig = dataclasses.field(
-        default_factory=experiments.RegularizerConfig
-    )
 
-    def build(self, seed: int, dtype: tf.DType) -> Task:
-        """See `TaskConfig.build`."""
+    def read(self) -> Images:
+        """All splits, in memory.
+
+        Raises:
+          DataError: where there are none, or no images.
+        """
         names = (self.train_split, self.validation_split, self.test_split)
-        arrays = dict(zip(SPLITS, map(self._arrays, names), strict=True))
-        brightest = float(np.max(arrays["train"]["image"])) or 1.0
-        classes = 1 + max(int(split["label"].max()) for split in arrays.values())
-        database = Database(
-            {
-                name: from_arrays(split, self._encoder(brightest, dtype, augment=name == "train"))
-                for name, split in arrays.items()
-            }
-        )
-        columns = int(np.prod(arrays["train"]["image"].shape[2:]))
-        network = build_network(self.model, columns, classes, seed, dtype, "task.model")
-        return Task(*self._graph(network), database)
-
-    def _graph(self, network: Network) -> tuple[TrainingModules, DatabaseInfo]:
-        net = NetworkNode("network", InputNode("inputs"), network)
-        decision = Decision("decision", net.output, self.decision, db_name="label")
-        losses = experiments.reported(
-            CrossEntropy.of_node(decision), self.regularizer.penalties(net), "cross_entropy"
-        )
-        metrics = {**losses, "accuracy": Accuracy.of_node(decision)}
-        pictures = PlotMaker(Confusion(decision))
-        return assemble_for_training(losses["loss"], metrics, plot_maker=pictures)
+        splits = dict(zip(SPLITS, map(self._arrays, names), strict=True))
+        brightest = float(np.max(splits["train"]["image"])) or 1.0
+        classes = 1 + max(int(split["label"].max()) for split in splits.values())
+        return Images(splits, brightest, classes)
 
     def _arrays(self, split: str) -> dict[str, np.ndarray]:
         source: Any = self.dataset
@@ -116,13 +96,65 @@ class DigitsConfig(experiments.TaskConfig):
             )
         return {"image": image, "label": label.astype(np.int32)}
 
+
+@dataclasses.dataclass
+class DigitsConfig(ImagesConfig):
+    """Rows of images over time; fields of `ImagesConfig` too.
+
+    Attributes:
+      steps_per_row: how many steps each row of pixels is presented for.
+      encoding: `current` injects pixel values between 0 and 1; `poisson` draws spikes of that
+        probability, times `max_probability`.
+      max_probability: spike probability per step of the brightest pixel.
+      shift: training images are moved by up to so many pixels, rows and columns on their own.
+      noise: standard deviation of Gaussian noise on the pixels of training images.
+      decision: what of the readout counts, see `losses.decision`.
+      model: the network.
+      regularizer: what is added to the loss.
+    """
+
+    name: str = "digits"
+    steps_per_row: int = ranged(4, low=1)
+    encoding: str = choice("current", ENCODINGS)
+    max_probability: float = ranged(0.5, above=0.0, high=1.0)
+    shift: float = ranged(0.0, low=0.0)
+    noise: float = ranged(0.0, low=0.0)
+    decision: str = choice("mean", MODES)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    regularizer: experiments.RegularizerConfig = dataclasses.field(
+        default_factory=experiments.RegularizerConfig
+    )
+
+    def build(self, seed: int, dtype: tf.DType) -> Task:
+        """See `TaskConfig.build`."""
+        images = self.read()
+        database = Database(
+            {
+                name: from_arrays(split, self._encoder(images.brightest, dtype, name == "train"))
+                for name, split in images.splits.items()
+            }
+        )
+        columns = int(np.prod(images.splits["train"]["image"].shape[2:]))
+        network = build_network(self.model, columns, images.classes, seed, dtype, "task.model")
+        return Task(*self._graph(network), database)
+
+    def _graph(self, network: Network) -> tuple[TrainingModules, DatabaseInfo]:
+        net = NetworkNode("network", InputNode("inputs"), network)
+        decision = Decision("decision", net.output, self.decision, db_name="label")
+        losses = experiments.reported(
+            CrossEntropy.of_node(decision), self.regularizer.penalties(net), "cross_entropy"
+        )
+        metrics = {**losses, "accuracy": Accuracy.of_node(decision)}
+        pictures = PlotMaker(Confusion(decision))
+        return assemble_for_training(losses["loss"], metrics, plot_maker=pictures)
+
     def _encoder(
         self, brightest: float, dtype: tf.DType, augment: bool
     ) -> Callable[..., dict[str, tf.Tensor]]:
         def encode(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
             image = tf.cast(example["image"], dtype) / brightest
             if augment:
-                image = self._augment(image, seed)
+                image = augmented(image, self.shift, self.noise, seed)
             rows = tf.reshape(image, [image.shape[0], -1])
             inputs = tf.repeat(rows, self.steps_per_row, axis=0)
             if self.encoding == "poisson":
@@ -132,19 +164,23 @@ class DigitsConfig(experiments.TaskConfig):
 
         return encode
 
-    def _augment(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The image `[rows, columns, channels]`, moved and blurred by chance."""
-        seeds = (
-            tf.unstack(tf.random.split(seed, 2, alg="philox")) if self.shift or self.noise else []
-        )
-        if self.shift:
-            image = moved(image, self.shift, seeds[0])
-        if self.noise:
-            draw = tf.random.stateless_normal(
-                image.shape, seeds[1], dtype=image.dtype, alg="philox"
-            )
-            image += self.noise * draw
-        return image
+
+def augmented(image: tf.Tensor, shift: float, noise: float, seed: tf.Tensor) -> tf.Tensor:
+    """The image `[rows, columns, channels]`, moved and blurred by chance.
+
+    Args:
+      image: pixels between 0 and 1.
+      shift: it is moved by up to so many pixels, rows and columns on their own.
+      noise: standard deviation of Gaussian noise on the pixels.
+      seed: `[2]`.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 2, alg="philox")) if shift or noise else []
+    if shift:
+        image = moved(image, shift, seeds[0])
+    if noise:
+        draw = tf.random.stateless_normal(image.shape, seeds[1], dtype=image.dtype, alg="philox")
+        image += noise * draw
+    return image
 
 
 def moved(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:

@@ -23,26 +23,33 @@ def prepare_digits(data_dir: str) -> bool:
     return True
 
 
-def learning_curves(
-    overrides: dict, rules: list[str], steps: int, batch_sizes: list[int], directory: str
+RULES = {
+    "bptt": {"learning.type": "bptt"},
+    "tbptt": {
+        "learning.type": "tbptt",
+        "learning.tbptt.truncation": 12,
+        "learning.tbptt.update_every": "window",
+    },
+    "eprop": {"learning.type": "eprop", "learning.eprop.feedback.kind": "adaptive"},
+    "eprop in chunks": {
+        "learning.type": "eprop",
+        "learning.eprop.mode": "chunked",
+        "learning.eprop.chunk": 9,
+        "learning.eprop.feedback.kind": "random",
+        "task.decision": "per_step",
+        "task.regularizer.rate_reduction": "sample",
+    },
+}
+
+
+def learning_curve(
+    overrides: dict, rule: str, steps: int, batch_sizes: list[int], directory: str
 ) -> dict:
-    """Loss of every loop, metrics of evaluations and whether replicas agree, for each rule."""
-    curves = {}
-    for rule in rules:
-        curves[rule] = _curve({**overrides, **_rule(rule)}, steps, batch_sizes, directory)
-        batch_sizes = []  # the metrics do not know the rule
-    return curves
-
-
-def _rule(name: str) -> dict:
-    tbptt = {"learning.tbptt.truncation": 12, "learning.tbptt.update_every": "window"}
-    return {"learning.type": name, **(tbptt if name == "tbptt" else {})}
-
-
-def _curve(overrides: dict, steps: int, batch_sizes: list[int], directory: str) -> dict:
+    """Loss of every loop, metrics of evaluations and whether replicas agree."""
+    overrides = {**overrides, **RULES[rule]}
     text = ",".join(f"{key}={value}" for key, value in overrides.items())
     config = experiments.load("digits", params_override=text)
-    run = experiments.build_run(config, f"{directory}/{config.learning.type}")
+    run = experiments.build_run(config, directory)
     losses = [run.trainer.train(tf.constant(1))["loss"] for _ in range(steps)]
     return {
         "replicas": run.trainer.strategy.num_replicas_in_sync,

@@ -78,7 +78,7 @@ def test_a_config_error_in_a_process_of_its_own(cli, run):
 
 def test_unknown_experiment(cli, tmp_path):
     line = only_line(cli.run(tmp_path / "run", experiment="digit"))
-    assert re.search(r"'digit'.*digits, pattern_generation.*Did you mean `digits`", line), line
+    assert re.search(r"'digit'.*digits, .*pattern_generation.*Did you mean `digits`", line), line
     assert not (tmp_path / "run").exists()
 
 

@@ -21,6 +21,13 @@ RULES = {
         "learning.tbptt.update_every": "window",
         "runtime.enable_xla": "true",
     },
+    "eprop": {
+        "learning.type": "eprop",
+        "learning.eprop.mode": "chunked",
+        "learning.eprop.chunk": 10,
+        "learning.eprop.update_every": "window",
+        "learning.eprop.feedback.kind": "adaptive",
+    },
 }
 
 
@@ -35,7 +42,7 @@ def kill_at_checkpoint(started: Started, directory: pathlib.Path, beyond: int) -
     return steps[-1]
 
 
-@pytest.mark.parametrize(("rule", "kills"), [("bptt", 1), ("tbptt", 1)])
+@pytest.mark.parametrize(("rule", "kills"), [(rule, 1) for rule in RULES])
 def test_killed_and_started_again_gives_the_same_bits(cli, tmp_path, rule, kills):
     overrides = BASE | RULES[rule]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
