@@ -68,6 +68,39 @@ def gru_digits(override: str, seed: int) -> dict[str, Any]:
     return {"seed": seed, "step": steps, "metrics": {"accuracy": accuracy}}
 
 
+def iterations(experiment: str, rule: str, override: str, seed: int) -> dict[str, Any]:
+    """Trains until the run stops by itself; the number of iterations is the result."""
+    found = run_config(experiment, rule, override, seed)
+    return {**found, "metrics": {"iterations": found["step"], **found["metrics"]}}
+
+
+def loss_fractions(override: str, seed: int) -> dict[str, Any]:
+    """Iterations until the error of pattern generation is below a part of what it was at first."""
+    import tensorflow as tf
+
+    from orbit_snn import experiments
+    from orbit_snn.train import import_tasks
+
+    import_tasks()
+    file = str(CONFIGS / "pattern_generation" / "eprop.yaml")
+    override = ",".join(filter(None, (override, f"seed={seed}", "trainer.steps_per_loop=1")))
+    config = experiments.load("pattern_generation", [file], override)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        run = experiments.build_run(config, directory)
+        first = None
+        for step in range(config.trainer.train_steps):
+            error = run.trainer.train(tf.constant(1))["loss/squared_error"]
+            first = error if first is None else first
+            for part in (2, 4, 10):
+                if error < first / part:
+                    found.setdefault(f"to_1/{part}", step)
+            if "to_1/10" in found:
+                break
+    return {"seed": seed, "step": step, "metrics": found}
+
+
+SYMMETRIC = "learning.eprop.feedback.kind=symmetric"
 STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "digits_bptt": ("accuracy", lambda o, s: run_config("digits", "bptt", o, s)),
     "digits_tbptt": ("accuracy", lambda o, s: run_config("digits", "tbptt", o, s)),
@@ -76,7 +109,34 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
         "nmse",
         lambda o, s: run_config("pattern_generation", "bptt", o, s),
     ),
+    "digits_eprop": ("accuracy", lambda o, s: run_config("digits", "eprop", o, s)),
+    "digits_eprop_symmetric": (
+        "accuracy",
+        lambda o, s: run_config("digits", "eprop", joined(SYMMETRIC, o), s),
+    ),
+    "pattern_generation_eprop": ("to_1/4", loss_fractions),
+    "pattern_generation_eprop_symmetric": (
+        "to_1/4",
+        lambda o, s: loss_fractions(joined(SYMMETRIC, o), s),
+    ),
+    "evidence_accumulation_eprop": (
+        "iterations",
+        lambda o, s: iterations("evidence_accumulation", "eprop", o, s),
+    ),
+    "evidence_accumulation_eprop_symmetric": (
+        "iterations",
+        lambda o, s: iterations("evidence_accumulation", "eprop", joined(SYMMETRIC, o), s),
+    ),
+    "evidence_accumulation_bptt": (
+        "iterations",
+        lambda o, s: iterations("evidence_accumulation", "bptt", o, s),
+    ),
 }
+
+
+def joined(*overrides: str) -> str:
+    """Overrides as one."""
+    return ",".join(filter(None, overrides))
 
 
 def study(name: str, seeds: Sequence[int], override: str) -> dict[str, Any]:
@@ -94,6 +154,7 @@ def study(name: str, seeds: Sequence[int], override: str) -> dict[str, Any]:
         + override_flag,
         "metric": metric,
         "mean": statistics.mean(values),
+        "median": statistics.median(values),
         "values": values,
         "rows": [{key: row[key] for key in ("seed", "step", "metrics")} for row in rows],
         "versions": versions(),

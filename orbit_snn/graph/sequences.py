@@ -59,7 +59,7 @@ class NetworkNode(Node):
         self.potentials = {
             cell.key: OutputNode(self, f"{cell.key}_v", _potential(number), neuron=cell.neuron)
             for number, cell in enumerate(self.cells)
-            if potentials(cell.neuron.initial_state(1)) is not None
+            if potentials(network.cells[number].initial_state(1)) is not None
         }
         inner = (*self.cells, *self.potentials.values())
         self.outputs = {**self.readouts, **{node.key: node for node in inner}}
@@ -209,8 +209,8 @@ def _potential(number: int) -> Callable[[Trajectory], tf.Tensor]:
     return select
 
 
-def potentials(state: Any) -> tf.Tensor | None:
-    """The membrane potentials of a state, `[..., N]`, one population after the other."""
+def potentials(state: Any) -> Any:
+    """The membrane potentials of a state, `[..., N]`, population by population, or None."""
     if hasattr(state, "_fields"):
         return getattr(state, "v", None)
     parts = [potentials(part) for part in state] if isinstance(state, tuple) else [None]

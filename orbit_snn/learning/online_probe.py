@@ -100,12 +100,11 @@ class Probe:
             shape = [self.SIZE, *feature.shape]
             if name in temporal and len(shape) > 1:
                 shape[1] = self.STEPS
+            value: np.ndarray = np.zeros(shape)
             if name in masks:
                 value = np.arange(self.STEPS) < np.array([[self.STEPS], [3]])
             elif feature.dtype.is_floating:
                 value = draw.normal(size=shape)
-            else:
-                value = np.zeros(shape)
             batch[name] = tf.cast(tf.constant(value), feature.dtype)
         return batch
 

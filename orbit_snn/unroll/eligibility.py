@@ -79,7 +79,7 @@ def chunk(
     seen = presynaptic(cell, trajectory.inputs, trajectory.previous_outputs)
     rows = tf.concat([*[x[tf.newaxis] for x in traces.activity], seen], axis=0)
     products = _products(known, shares, [lanes[0] for lanes in done], rows)
-    own = {}
+    own: dict[Any, tf.Tensor] = {}
     for p, lanes in zip(shares, done, strict=True):
         own |= {v.ref(): g for v, g in zip(p.neuron.parameters, _own(p, lanes[0]), strict=True)}
     gradients = (
