@@ -1,6 +1,7 @@
 """A network from a config: layers of one or two neuron models and a readout."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
@@ -84,14 +85,19 @@ class ModelConfig(Config):
 
 
 def build_network(
-    config: ModelConfig, inputs: int, outputs: int, seed: int, dtype: tf.DType, key: str
+    config: ModelConfig,
+    inputs: int,
+    outputs: int | Mapping[str, int],
+    seed: int,
+    dtype: tf.DType,
+    key: str,
 ) -> Network:
     """Makes the network of a config.
 
     Args:
       config: of the model.
       inputs: values a step, F.
-      outputs: of the readout, K.
+      outputs: of the readout, K; or of several readouts, by name, all made by `config.readout`.
       seed: of the initial weights.
       dtype: of weights and states.
       key: where the config stands, for messages.
@@ -107,12 +113,17 @@ def build_network(
                     cells.append(_cell(config, index, inputs, units, seed, dtype, key))
                 inputs = units
             with tf.name_scope("readout"):
-                readout = _readout(config, inputs, outputs, seed, dtype, f"{key}.readout")
+                named = {"output": outputs} if isinstance(outputs, int) else outputs
+                readouts = {
+                    name: _readout(config, inputs, size, own, dtype, f"{key}.readout")
+                    for name, size in named.items()
+                    for own in [derive(seed, "readout", *([] if name == "output" else [name]))]
+                }
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{key}: {error}") from error
-    return Network(cells, readout, config.checkpoint_every)
+    return Network(cells, readouts, config.checkpoint_every)
 
 
 def _cell(
@@ -173,7 +184,7 @@ def _readout(
         bias=readout.bias,
         initializer=readout.initializer,
         gain=readout.gain,
-        seed=derive(seed, "readout"),
+        seed=seed,
         dtype=dtype,
         name="feedforward",
     )

@@ -37,6 +37,8 @@ from orbit_snn.graph.reductions import Std as Std
 from orbit_snn.graph.reductions import Var as Var
 from orbit_snn.graph.reductions import WeightedMAE as WeightedMAE
 from orbit_snn.graph.reductions import WeightedMSE as WeightedMSE
+from orbit_snn.graph.rewards import ActorCritic as ActorCritic
+from orbit_snn.graph.rewards import SampledActions as SampledActions
 from orbit_snn.graph.sequences import Decision as Decision
 from orbit_snn.graph.sequences import During as During
 from orbit_snn.graph.sequences import NetworkNode as NetworkNode
