@@ -64,7 +64,7 @@ def test_ci_calls_the_test_command() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_training_commands_run(number: int, tmp_path: pathlib.Path) -> None:
     command = shlex.split(command_lines()[number])
     model_dir = tmp_path / "run"
