@@ -98,7 +98,7 @@ def calls(name):
 
 def test_the_modules_are_found():
     assert {"", "cells", "neurons.lif", "training.runner", "tasks.digits"} <= MODULES.keys()
-    assert "graph.module" in set(own_imports("learning.base"))
+    assert "graph.module" in set(own_imports("learning.passes"))
     assert "data" in set(own_imports("training.trainer"))
 
 

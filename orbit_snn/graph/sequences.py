@@ -26,7 +26,7 @@ class NetworkNode(Node):
     A readout's node is what it gives at every step, `[B, T, K]`; `net.cell0`, `net.cell1`, ... are
     the outputs of the cells' neurons, `[B, T, N]`, such as spikes, and `net.cell0_v` their membrane
     potentials, of neurons that have one. Learning rules train the
-    network through its trajectory, see `learning.base`.
+    network through its trajectory, see `learning.passes`.
 
     Args:
       name: of the node.

@@ -7,21 +7,14 @@ import tensorflow as tf
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.sequences import NetworkNode
-from orbit_snn.learning.base import (
-    Forward,
-    Learned,
-    LearningRule,
-    Spec,
-    Window,
-    back_propagate,
-    run_forward,
-)
+from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, Window
 from orbit_snn.learning.eprop_checks import check_adaptive, check_layers, check_readouts
 from orbit_snn.learning.eprop_chunks import ChunkReverse, Plan
 from orbit_snn.learning.eprop_factored import Factored
 from orbit_snn.learning.eprop_online import EpropState, OnlinePass
 from orbit_snn.learning.feedback import Feedback, FeedbackMatrices
 from orbit_snn.learning.online import OnlineLoss
+from orbit_snn.learning.passes import back_propagate, run_forward
 from orbit_snn.types import Batch
 
 MODES = ("factored", "chunked", "stepwise")

@@ -32,6 +32,11 @@ def check_layers(modules: TrainingModules, kind: str, layer_gradient: str, onlin
     """
     for node in modules.model.networks:
         deep = len(node.module.cells) > 1
+        if layer_gradient == "stop" and not node.readouts:
+            raise GraphError(
+                f"layer_gradient=stop leaves `{node.name}`, which has no readouts, without a "
+                "learning signal; give it one, or use layer_gradient=spatial."
+            )
         trained = [below for below in ancestors(node.parents) if parameters_of(below)]
         if layer_gradient == "stop" and deep and kind != "random":
             raise GraphError(

@@ -88,7 +88,7 @@ class Plan:
 
 
 class ChunkReverse:
-    """Goes through a chunk of every network; a `learning.base.Reverse`.
+    """Goes through a chunk of every network; a `learning.passes.Reverse`.
 
     Args:
       plan: which traces there are.
@@ -121,7 +121,7 @@ class ChunkReverse:
     def __call__(
         self, node: NetworkNode, trajectory: Trajectory, direct: OutputGradients, below: bool
     ) -> tuple[Sequence[tf.Tensor], None]:
-        """See `learning.base.Reverse`."""
+        """See `learning.passes.Reverse`."""
         before = self._before[node.name]
         readouts = {
             name: self._readout(node, name, trajectory, direct, before.readouts[name])

@@ -14,7 +14,7 @@ from orbit_snn.types import OutputGradients, Trajectory
 
 
 class Factored:
-    """Goes back through a whole network; a `learning.base.Reverse`.
+    """Goes back through a whole network; a `learning.passes.Reverse`.
 
     Args:
       feedback: from readouts to cells.
@@ -34,7 +34,7 @@ class Factored:
     def __call__(
         self, node: NetworkNode, trajectory: Trajectory, direct: OutputGradients, below: bool
     ) -> tuple[Sequence[tf.Tensor], tf.Tensor | None]:
-        """See `learning.base.Reverse`."""
+        """See `learning.passes.Reverse`."""
         network = node.module
         every: dict[str, Any] = {"checkpoint_every": network.checkpoint_every, "couple": False}
         signals = list(direct.cells)

@@ -7,10 +7,11 @@ import tensorflow as tf
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.nodes import OutputNode
-from orbit_snn.learning.base import Learned, Passed, back_propagate, run_forward
+from orbit_snn.learning.base import Learned
 from orbit_snn.learning.eprop_chunks import ChunkReverse, Plan, RuleTraces
 from orbit_snn.learning.feedback import FeedbackMatrices
 from orbit_snn.learning.online import OnlineLoss
+from orbit_snn.learning.passes import Passed, back_propagate, run_forward
 from orbit_snn.types import Batch, Trajectory
 from orbit_snn.unroll import chunks
 from orbit_snn.unroll.eligibility import mean_gradients

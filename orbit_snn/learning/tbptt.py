@@ -4,16 +4,8 @@ from typing import Any
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.learning.base import (
-    Forward,
-    Learned,
-    LearningRule,
-    Spec,
-    Window,
-    back_propagate,
-    by_time,
-    run_forward,
-)
+from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, Window
+from orbit_snn.learning.passes import back_propagate, by_time, run_forward
 from orbit_snn.types import Batch
 
 UPDATES = ("sequence", "window")
