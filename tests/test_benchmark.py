@@ -61,9 +61,33 @@ def test_a_bad_value_gets_one_line(capsys, argument):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_e_prop(tmp_path):
+    """A row for each mode, all with the same loss, and the memory of two lengths."""
+    rows_file = tmp_path / "rows.json"
+    done = run(
+        "--sizes=S",
+        "--size_override=2,10,5,8,3",
+        "--cases=eprop",
+        "--peers=none",
+        "--threads=1",
+        "--repeats=1",
+        "--chunk=4",
+        f"--json={rows_file}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["case"]: row for row in json.loads(rows_file.read_text())}
+    modes = [f"eprop_{mode}" for mode in ("bptt", "factored", "chunked", "stepwise")]
+    assert list(rows) == [*modes, "eprop_chunked_10", "eprop_chunked_1000"]
+    assert all(rows[mode]["train_ms"] > 0 for mode in modes)
+    assert all(rows[f"eprop_chunked_{n}"]["peak_mb_over_base"] is not None for n in (10, 1000))
+    losses = {float(x) for x in re.findall(r"loss (\d+\.\d+)", done.stdout)}
+    assert len(losses) >= 1 and max(losses) - min(losses) < 1e-4
+    assert "times as fast as stepwise" in done.stdout
+
+
 def test_every_name_has_a_case():
     from orbit_snn.tools import benchmark_cases
 
-    names = {*benchmark.CASES, *benchmark.OPTIONAL_CASES} - {benchmark.STARTUP}
+    names = {*benchmark.CASES, *benchmark.OPTIONAL_CASES} - {*benchmark.SPECIAL}
     assert names == set(benchmark_cases.CASES)
     assert set(peers.SIZES) == {"S", "M", "L", "XL"}
