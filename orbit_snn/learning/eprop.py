@@ -88,6 +88,8 @@ class Eprop(LearningRule):
           GraphError: for a model or loss that cannot be trained in this mode.
           ValueError: for feedback of a wrong shape.
         """
+        self._plan = self._pass = None
+        self.parameters = self.decays = ()
         online = self.mode != "factored" and self.chunk < steps
         check_readouts(modules)
         check_layers(modules, self._kind.kind, self.layer_gradient, online)

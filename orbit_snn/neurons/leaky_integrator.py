@@ -18,11 +18,14 @@ class LeakyState(NamedTuple):
 class LeakyIntegrator(Neuron):
     """Leaky integrator, the usual readout: `v(t) = kappa v(t-1) + gain I(t)`, output `v`.
 
+    A bias among its inputs is integrated like them; `output_bias` adds one to what it gives.
+
     Args:
       units: number of outputs, K.
       tau_mem_ms: time constant, one number or K of them.
       input_gain: `one`, or `one_minus_decay`: the current is scaled by `1 - kappa`.
       train_tau: train one time constant a unit.
+      output_bias: add a trained bias to the output, at first 0.
       dt_ms: length of a step.
       dtype: of state and currents.
       name: of the module.
@@ -34,6 +37,7 @@ class LeakyIntegrator(Neuron):
         tau_mem_ms: PerNeuron = 20.0,
         input_gain: str = "one",
         train_tau: bool = False,
+        output_bias: bool = False,
         dt_ms: float = 1.0,
         dtype: tf.DType = tf.float32,
         name: str | None = None,
@@ -41,6 +45,7 @@ class LeakyIntegrator(Neuron):
         super().__init__(units, dt_ms, dtype, name)
         with self.name_scope:
             self.leak = Leak(units, tau_mem_ms, input_gain, train_tau, dt_ms, dtype)
+            self.bias = tf.Variable(tf.zeros([units], dtype), name="bias") if output_bias else None
 
     def initial_state(self, batch_size: int) -> LeakyState:
         """Zero."""
@@ -51,8 +56,8 @@ class LeakyIntegrator(Neuron):
         return LeakyState(self.leak(state.v, current))
 
     def output(self, state: LeakyState) -> tf.Tensor:
-        """The integrated input."""
-        return state.v
+        """The integrated input, and the bias."""
+        return state.v if self.bias is None else state.v + self.bias
 
 
 class LeakyTanh(Neuron):

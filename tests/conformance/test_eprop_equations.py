@@ -112,6 +112,7 @@ class Problem:
         self.mask = np.arange(T)[:, None] < np.array([T, T - 7, T - 12])
         self.tau = READOUT_TAUS[readout]
         self.kappa = np.broadcast_to(decay(np.asarray(self.tau), 1.0), K)
+        self.bias_inside = readout == "common"
         self.network = self._network()
         self.modules = self._modules()
 
@@ -119,8 +120,13 @@ class Problem:
         hidden = Cell(
             self.case.neuron, dense(self.w_in, self.bias), dense(self.w_rec, autapses=False)
         )
-        readout = LeakyIntegrator(K, self.tau, input_gain="one", dtype=tf.float64)
-        return Network([hidden], Cell(readout, dense(self.w_out, self.out_bias)))
+        inside = self.out_bias if self.bias_inside else None
+        readout = LeakyIntegrator(
+            K, self.tau, input_gain="one", output_bias=not self.bias_inside, dtype=tf.float64
+        )
+        if not self.bias_inside:
+            readout.bias.assign(self.out_bias)
+        return Network([hidden], Cell(readout, dense(self.w_out, inside)))
 
     def _modules(self) -> TrainingModules:
         net = graph.NetworkNode("net", graph.InputNode("x", mask="mask"), self.network)
@@ -149,7 +155,7 @@ class Problem:
         """Loss and gradients of the oracle."""
         record = oracle.simulate(self.case.population, self.w_in, self.w_rec, self.bias, self.x)
         assert 0.05 < record.z.mean() < 0.6
-        readouts = oracle.Readouts(self.kappa, bias_inside=True)
+        readouts = oracle.Readouts(self.kappa, bias_inside=self.bias_inside)
         y = oracle.readout(readouts, self.w_out, self.out_bias, record.z)
         if self.error == "cross_entropy":
             loss, err = oracle.cross_entropy_signal(y, self.labels, self.mask, "per_step")
