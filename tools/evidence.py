@@ -112,7 +112,7 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "digits_eprop": ("accuracy", lambda o, s: run_config("digits", "eprop", o, s)),
     "digits_eprop_symmetric": (
         "accuracy",
-        lambda o, s: run_config("digits", "eprop", joined(SYMMETRIC, o), s),
+        lambda o, s: run_config("digits", "eprop_symmetric", o, s),
     ),
     "pattern_generation_eprop": ("to_1/4", loss_fractions),
     "pattern_generation_eprop_symmetric": (
