@@ -13,6 +13,7 @@ from orbit_snn import experiments
 from orbit_snn.configuration import ranged
 from orbit_snn.graph import (
     ActorCritic,
+    GraphError,
     InputNode,
     Mean,
     ModelNode,
@@ -108,7 +109,17 @@ class DelayedRewardConfig(experiments.TaskConfig):
         return Task(*assembled, database)
 
     def rewards(self, actions: tf.Tensor, cue: tf.Tensor) -> tf.Tensor:
-        """1 at the last step where the action fitted the cue, `[B, T]`."""
+        """1 at the last step where the action fitted the cue, `[B, T]`.
+
+        Raises:
+          GraphError: for a part of a sequence, in which nothing can be judged.
+        """
+        if actions.shape[1] != self.steps:
+            raise GraphError(
+                f"delayed_reward: an action is rewarded {self.reward_steps} steps later, so a rule "
+                f"has to see all {self.steps} steps at once; use bptt, tbptt with "
+                "update_every=sequence, or eprop with mode=factored."
+            )
         fits = tf.cast(actions[:, self.decision] == cue, tf.float32)
         return fits[:, tf.newaxis] * tf.one_hot(self.steps - 1, self.steps)
 

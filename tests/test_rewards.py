@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orbit_snn import experiments, graph
+from orbit_snn import graph
 from orbit_snn.cells import Cell
-from orbit_snn.configuration import ConfigError
 from orbit_snn.connections import Dense
 from orbit_snn.decay import decay
 from orbit_snn.graph import ActorCritic, GraphError, SampledActions
@@ -15,7 +14,6 @@ from orbit_snn.graph.types import IdxType
 from orbit_snn.learning import Eprop, Feedback
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyIntegrator
-from orbit_snn.tasks import delayed_reward
 from tests.oracles import eprop as oracle
 
 T, B, F, N, K = 15, 4, 3, 6, 3
@@ -26,6 +24,7 @@ FEATURES = {
     "actions": DRAW.integers(K, size=(B, T)),
     "rewards": DRAW.normal(size=(B, T)),
     "chance": DRAW.random(size=(B, T)),
+    "acting": DRAW.random(size=(B, T)) < 0.5,
     "mask": np.arange(T) < np.array([T, T, T, 9])[:, np.newaxis],
 }
 BATCH = {name: tf.constant(value) for name, value in FEATURES.items()}
@@ -101,6 +100,85 @@ def test_e_prop_is_the_textbooks_rule():
         np.testing.assert_allclose(gradient, want[name], rtol=0, atol=atol, err_msg=name)
 
 
+PADDED = np.arange(T) < np.array([T, 9, T, 0])[:, np.newaxis]
+
+
+def credit(rewards, value):
+    """What each step gets of every later error `r + gamma V' - V`, by a trace that decays."""
+    value = np.append(value, 0.0)
+    given, trace = np.zeros(len(rewards)), np.zeros(len(rewards))
+    for t, reward in enumerate(rewards):
+        trace *= GAMMA
+        trace[t] = 1.0
+        given += (reward + GAMMA * value[t + 1] - value[t]) * trace
+    return given
+
+
+def by_hand(features, weight, mask, entropy_weight):
+    """The loss and its gradients to logits and values, forward in time (spec 1.8), by example."""
+    loss, to_logits, to_value = 0.0, np.zeros([B, T, K]), np.zeros([B, T, 1])
+    share = weight / np.sum(weight * mask.any(axis=1))
+    for b, n in enumerate(mask.sum(axis=1)):
+        logits, acts, rewards = (features[k][b, :n] for k in ("logits", "acting", "rewards"))
+        given = credit(rewards, features["value"][b, :n, 0])
+        policy = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        entropy = -(policy * np.log(policy)).sum(axis=1)
+        chosen = np.eye(K)[features["actions"][b, :n]]
+        slope = policy * (np.log(policy) + entropy[:, np.newaxis])  # of minus the entropy
+        actor = given[:, np.newaxis] * (policy - chosen) + entropy_weight * slope
+        to_logits[b, :n] = share[b] * acts[:, np.newaxis] * actor
+        to_value[b, :n, 0] = -share[b] * WEIGHT * given
+        surprise = -np.log(policy[np.arange(n), features["actions"][b, :n]])
+        cost = acts * (surprise * given - entropy_weight * entropy) + WEIGHT / 2 * given**2
+        loss += share[b] * cost.sum()
+    return loss, to_logits, to_value
+
+
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
+@pytest.mark.parametrize("mask", [None, PADDED], ids=["whole", "padded"])
+def test_the_loss_by_hand(mask, entropy_weight):
+    """Value and gradients; an example of weight 0 and one without a real step have no part."""
+    outputs = {"logits": DRAW.normal(size=(B, T, K)), "value": DRAW.normal(size=(B, T, 1))}
+    features = FEATURES | outputs
+    logits = graph.InputNode("logits", index=IdxType.SEQ_STEP, mask=None if mask is None else "m")
+    others = [steps(name) for name in ("value", "actions", "rewards")]
+    loss = ActorCritic(logits, *others, GAMMA, WEIGHT, entropy_weight, acting=steps("acting"))
+    values = {name: tf.constant(x) for name, x in features.items()}
+    weight = np.array([1.0, 1.0, 0.0, 1.0])
+    real = np.ones([B, T], bool) if mask is None else mask
+    with tf.GradientTape() as tape:
+        watched = [values[name] for name in ("logits", "value", "rewards")]
+        tape.watch(watched)
+        (found,) = graph.LossModule([loss])(values, {"weight": tf.constant(weight), "m": real})
+    gradients = tape.gradient(found, watched)
+    want, *wanted = by_hand(features, weight, real, entropy_weight)
+    np.testing.assert_allclose(found, want, rtol=1e-9)
+    for gradient, expected in zip(gradients, wanted, strict=False):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-12)
+    assert gradients[2] is None, "the return is a constant, whatever the rewards are made of"
+
+
+def test_xla_gives_the_same_loss_and_gradients():
+    """Of actions that are drawn, too."""
+    nodes = [steps(name) for name in ("logits", "value", "rewards")]
+    actions = SampledActions("actions", nodes[0], "chance")
+    modules = graph.LossModule([ActorCritic(*nodes[:2], actions, nodes[2], GAMMA, WEIGHT, 0.1)])
+
+    def gradients(logits, value):
+        with tf.GradientTape() as tape:
+            tape.watch([logits, value])
+            drawn = actions.compute(logits, BATCH["chance"])
+            values = {**BATCH, "logits": logits, "value": value, "actions": drawn}
+            (loss,) = modules(values, {})
+        return loss, *tape.gradient(loss, [logits, value])
+
+    outputs = [tf.constant(DRAW.normal(size=(B, T, size))) for size in (K, 1)]
+    compiled = tf.function(gradients, jit_compile=True)(*outputs)
+    for a, b in zip(gradients(*outputs), compiled, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        assert np.any(a)
+
+
 def test_padded_steps_have_no_part():
     """A masked sequence gives what the shorter one gives."""
     net = network()
@@ -143,6 +221,9 @@ def test_returns():
     want = [sum(GAMMA**k * rewards[:, t + k] for k in range(T - t)) for t in range(T)]
     np.testing.assert_allclose(discounted(tf.constant(rewards), GAMMA), np.transpose(want))
     np.testing.assert_array_equal(discounted(tf.constant(rewards), 0.0), rewards)
+    np.testing.assert_array_equal(discounted(tf.constant(rewards[:, :1]), GAMMA), rewards[:, :1])
+    total = discounted(tf.constant(rewards), 1.0)
+    np.testing.assert_allclose(total[:, 0], rewards.sum(axis=1))
 
 
 class TestActions:
@@ -166,13 +247,26 @@ class TestActions:
     def test_shapes(self):
         with pytest.raises(GraphError, match=r"logits \(4, 3\) and chance"):
             self.node().compute(tf.zeros([4, 3]), tf.zeros([4]))
+        with pytest.raises(GraphError, match=r"chance \(4, 5\) of int32; expected .* 0 and 1\."):
+            self.node().compute(tf.zeros([4, 5, 3]), tf.zeros([4, 5], tf.int32))
+
+    def test_an_action_that_cannot_be_is_not_drawn(self):
+        """Whatever the chance, at the ends of its range too."""
+        logits = tf.constant([[[0.0, -1e9, 0.0]] * 3, [[-1e9, 0.0, -1e9]] * 3])
+        chance = tf.constant([[0.0, 0.5, 1.0 - 2.0**-24]] * 2)
+        found = self.node().compute(logits, chance).numpy()
+        assert found.tolist() == [[0, 2, 2], [1, 1, 1]]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"discount": 1.5}, "the discount is 1.5; expected 0 to 1"),
+        ({"discount": -0.1}, "the discount is -0.1; expected 0 to 1"),
+        ({"discount": float("nan")}, "the discount is nan; expected 0 to 1"),
         ({"value_weight": -1.0}, "value_weight is -1.0 .*; neither can be negative"),
+        ({"value_weight": float("nan")}, "value_weight is nan .*; neither can be negative"),
+        ({"entropy_weight": -1.0}, "entropy_weight -1.0; neither can be negative"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -181,51 +275,24 @@ def test_bad_arguments(arguments, message):
         ActorCritic(*nodes, **arguments)
 
 
-def test_shapes_that_do_not_fit():
-    loss = ActorCritic(*(steps(name) for name in "abcd"))
-    modules = graph.LossModule([loss])
-    values = dict(zip("abcd", ([2, 5, 3], [2, 5], [2, 5], [2, 5]), strict=True))
-    with pytest.raises(GraphError, match=r"value \(2, 5\).*expected \[B, T, K\], \[B, T, 1\]"):
-        modules({name: tf.zeros(shape) for name, shape in values.items()}, {})
+GOOD = {"l": [2, 5, 3], "v": [2, 5, 1], "a": [2, 5], "r": [2, 5], "on": [2, 5]}
 
 
-def config(override=""):
-    small = "task.cue_steps=10,task.delay_steps=5,task.act_steps=5,task.reward_steps=5"
-    text = ",".join(filter(None, (small, override)))
-    return experiments.load("delayed_reward", params_override=text)
-
-
-class TestTask:
-    def test_an_example(self):
-        task = delayed_reward.DelayedRewardConfig()
-        example = {n: x.numpy() for n, x in task.draw(tf.constant([1, 2])).items()}
-        assert example["inputs"].shape == (task.steps, 30) == (130, 30)
-        groups = example["inputs"].reshape(130, 3, 10)
-        assert groups[:40, example["cue"]].any() and not groups[:40, 1 - example["cue"]].any()
-        assert not groups[40:80].any() and groups[80:100, 2].any() and not groups[100:].any()
-        assert np.flatnonzero(example["acting"]).tolist() == [task.decision] == [99]
-
-    def test_the_reward_comes_at_the_end(self):
-        task = delayed_reward.DelayedRewardConfig()
-        actions = tf.one_hot(99, 130, dtype=tf.int32)[tf.newaxis] * tf.ones([2, 1], tf.int32)
-        rewards = task.rewards(actions, tf.constant([1, 0])).numpy()
-        assert rewards.sum(axis=1).tolist() == [1.0, 0.0] and rewards[0, 129] == 1.0
-
-    @pytest.mark.parametrize("rule", ["bptt", "eprop"])
-    def test_it_is_learned(self, tmp_path, rule):
-        """From chance to nearly always in a small version."""
-        override = (
-            f"learning.type={rule},trainer.train_steps=160,trainer.pictures=0,task.model.units=[40],"
-            "task.validation_examples=200,trainer.validation_interval=160,task.test_examples=200,"
-            "trainer.checkpoint_interval=160,"
-            "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate=0.02"
-        )
-        run = experiments.build_run(config(override), tmp_path)
-        first = run.trainer.train(tf.constant(1))["reward"]
-        run.train()
-        last = run.trainer.train(tf.constant(5))["reward"]
-        assert first < 0.7 and last > 0.85
-
-    def test_bad_values(self):
-        with pytest.raises(ConfigError, match="task.discount.: got 1.2"):
-            config("task.discount=1.2")
+@pytest.mark.parametrize(
+    ("name", "bad", "message"),
+    [
+        ("l", tf.zeros([2, 3]), r"policy \(2, 3\), .*; expected \[B, T, K\], \[B, T, 1\]"),
+        ("v", tf.zeros([2, 5]), r"value \(2, 5\), .*; expected \[B, T, K\], \[B, T, 1\]"),
+        ("a", tf.zeros([2, 4], tf.int32), r"actions \(2, 4\), .* and \[B, T\] for all others"),
+        ("a", tf.zeros([2, 5]), "actions of float32; expected integers from 0 to K - 1"),
+        ("r", tf.zeros([2, 5, 1]), r"rewards \(2, 5, 1\) and acting \(2, 5\); expected"),
+        ("on", tf.zeros([2, 1]), r"rewards \(2, 5\) and acting \(2, 1\); expected"),
+    ],
+)
+def test_values_that_do_not_fit(name, bad, message):
+    loss = ActorCritic(*(steps(node) for node in "lvar"), acting=steps("on"))
+    types = {"a": tf.int32, "on": tf.bool}
+    values = {n: tf.zeros(shape, types.get(n, tf.float32)) for n, shape in GOOD.items()}
+    with pytest.raises(GraphError, match=message) as caught:
+        graph.LossModule([loss])(values | {name: bad}, {})
+    assert "\n" not in str(caught.value)

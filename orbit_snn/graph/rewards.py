@@ -41,10 +41,11 @@ class SampledActions(Node):
     def compute(self, *values: Any) -> tf.Tensor:
         """The actions."""
         logits, chance = values
-        if logits.shape.rank != 3 or chance.shape != logits.shape[:2]:
+        fits = logits.shape.rank == 3 and chance.shape == logits.shape[:2]
+        if not fits or not chance.dtype.is_floating:
             raise GraphError(
-                f"node `{self.name}` got logits {logits.shape} and chance {chance.shape}; expected "
-                "[B, T, K] and [B, T]."
+                f"node `{self.name}` got logits {logits.shape} and chance {chance.shape} of "
+                f"{chance.dtype.name}; expected [B, T, K] and [B, T] of numbers between 0 and 1."
             )
         up_to = tf.cumsum(tf.nn.softmax(tf.stop_gradient(logits)), axis=-1)
         passed = tf.cast(chance, logits.dtype)[..., tf.newaxis] >= up_to[..., :-1]
@@ -63,7 +64,9 @@ def ActorCritic(
 ) -> Reduction:
     """`sum_t -log pi(a) D + c_V/2 D^2 - c_H H(pi)` of an example, mean over examples.
 
-    In the first term D is a constant: the loss's gradients are those of the top of this file.
+    In the first term D is a constant, and R is one everywhere: the loss's gradients are those of
+    the top of this file. A rule that updates every window takes each window for an episode of its
+    own, so that no action is rewarded for what comes after its window.
 
     Args:
       policy: node of logits, `[B, T, K]`.
@@ -80,7 +83,7 @@ def ActorCritic(
     """
     if not 0.0 <= discount <= 1.0:
         raise GraphError(f"actor_critic: the discount is {discount}; expected 0 to 1.")
-    if min(value_weight, entropy_weight) < 0.0:
+    if not (value_weight >= 0.0 and entropy_weight >= 0.0):
         raise GraphError(
             f"actor_critic: value_weight is {value_weight} and entropy_weight {entropy_weight}; "
             "neither can be negative."
@@ -88,11 +91,11 @@ def ActorCritic(
 
     def sums(values: Sequence[tf.Tensor], real: Real, node: Reduction) -> tf.Tensor:
         logits, critic, chosen, reward, *acts = values
-        _check_shapes(logits, critic, chosen, reward)
+        _check_shapes(logits, critic, chosen, reward, *acts)
         dtype = logits.dtype
         steps = tf.ones(chosen.shape, dtype) if real.mask is None else tf.cast(real.mask, dtype)
         returns = discounted(steps * tf.cast(reward, dtype), discount)
-        error = returns - tf.cast(critic[..., 0], dtype)
+        error = tf.stop_gradient(returns) - tf.cast(critic[..., 0], dtype)
         log_policy = tf.nn.log_softmax(logits)
         of_action = tf.reduce_sum(
             log_policy * tf.one_hot(chosen, logits.shape[-1], dtype=dtype), -1
@@ -109,20 +112,34 @@ def ActorCritic(
 
 
 def discounted(rewards: tf.Tensor, discount: float) -> tf.Tensor:
-    """`R(t) = sum_k gamma^k r(t + k)`, `[B, T]`: one product with a triangle of powers `[T, T]`."""
-    ahead = tf.range(rewards.shape[1])[:, tf.newaxis] - tf.range(rewards.shape[1])  # t' - t
-    powers = tf.pow(tf.constant(discount, rewards.dtype), tf.cast(tf.abs(ahead), rewards.dtype))
-    return tf.matmul(rewards, tf.where(ahead >= 0, powers, tf.zeros_like(powers)))
+    """`R(t) = sum_k gamma^k r(t + k)`, `[B, T]`.
+
+    Sums over 1, 2, 4, ... steps are made of two of half the length: log2(T) additions, where a
+    matrix of powers would be `[T, T]`.
+    """
+    steps, ahead = rewards.shape[1], 1
+    while ahead < steps:
+        later = tf.pad(rewards[:, ahead:], [[0, 0], [0, ahead]])
+        rewards += tf.constant(discount**ahead, rewards.dtype) * later
+        ahead *= 2
+    return rewards
 
 
 def _check_shapes(
-    logits: tf.Tensor, critic: tf.Tensor, actions: tf.Tensor, rewards: tf.Tensor
+    logits: tf.Tensor, critic: tf.Tensor, actions: tf.Tensor, *of_steps: tf.Tensor
 ) -> None:
     wanted = logits.shape[:2]
     fits = logits.shape.rank == 3 and critic.shape == [*wanted, 1]
-    if not (fits and actions.shape == wanted and rewards.shape == wanted):
+    if not (fits and all(x.shape == wanted for x in (actions, *of_steps))):
+        rewards, *acting = (x.shape for x in of_steps)
+        also = f" and acting {acting[0]}" if acting else ""
         raise GraphError(
             f"actor_critic got policy {logits.shape}, value {critic.shape}, actions "
-            f"{actions.shape} and rewards {rewards.shape}; expected [B, T, K], [B, T, 1] and twice "
-            "[B, T]."
+            f"{actions.shape}, rewards {rewards}{also}; expected [B, T, K], [B, T, 1] and [B, T] "
+            "for all others."
+        )
+    if not actions.dtype.is_integer:
+        raise GraphError(
+            f"actor_critic got actions of {actions.dtype.name}; expected integers from 0 to K - 1, "
+            "see SampledActions."
         )
