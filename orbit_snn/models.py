@@ -114,11 +114,11 @@ def build_network(
                 inputs = units
             with tf.name_scope("readout"):
                 named = {"output": outputs} if isinstance(outputs, int) else outputs
-                readouts = {
-                    name: _readout(config, inputs, size, own, dtype, f"{key}.readout")
-                    for name, size in named.items()
-                    for own in [derive(seed, "readout", *([] if name == "output" else [name]))]
-                }
+                readouts = {}
+                for name, size in named.items():
+                    path = ("readout",) if name == "output" else ("readout", name)
+                    own = derive(seed, *path)
+                    readouts[name] = _readout(config, inputs, size, own, dtype, f"{key}.readout")
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise

@@ -48,6 +48,15 @@ class Images(NamedTuple):
     brightest: float
     classes: int
 
+    def database(self, encoder: Callable[[bool], Callable[..., Any]]) -> Database:
+        """All splits, encoded.
+
+        Args:
+          encoder: gives the `encode` of `from_arrays`, told whether it is for training.
+        """
+        splits = self.splits.items()
+        return Database({k: from_arrays(split, encoder(k == "train")) for k, split in splits})
+
 
 @dataclasses.dataclass
 class ImagesConfig(experiments.TaskConfig):
@@ -128,12 +137,7 @@ class DigitsConfig(ImagesConfig):
     def build(self, seed: int, dtype: tf.DType) -> Task:
         """See `TaskConfig.build`."""
         images = self.read()
-        database = Database(
-            {
-                name: from_arrays(split, self._encoder(images.brightest, dtype, name == "train"))
-                for name, split in images.splits.items()
-            }
-        )
+        database = images.database(lambda train: self._encoder(images.brightest, dtype, train))
         columns = int(np.prod(images.splits["train"]["image"].shape[2:]))
         network = build_network(self.model, columns, images.classes, seed, dtype, "task.model")
         return Task(*self._graph(network), database)

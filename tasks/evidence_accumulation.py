@@ -23,6 +23,7 @@ from orbit_snn.graph import (
 )
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.tasks.generated import chance, generated, group_spikes, seeds
+from orbit_snn.tasks.lsnn import partly_adaptive, published_rates, published_readout
 from orbit_snn.training import Confusion, PlotMaker, Raster, Task
 
 SIDES = ("left", "right")
@@ -130,8 +131,7 @@ class EvidenceAccumulationConfig(experiments.TaskConfig):
 def evidence_accumulation() -> experiments.ExperimentConfig:
     """50 LIF and 50 ALIF neurons, the constants of the paper.
 
-    The paper adds its rate penalty without a factor 1/2, hence the strength of 2. Gradients go
-    through the reset, which BPTT over thousands of steps needs to stay bounded.
+    Gradients go through the reset, which BPTT over thousands of steps needs to stay bounded.
     """
     tau_mem_ms, tau_adaptation_ms = 20.0, 2000.0
     beta = 1.7 * (1.0 - decay(tau_adaptation_ms, 1.0)) / (1.0 - decay(tau_mem_ms, 1.0))
@@ -142,27 +142,14 @@ def evidence_accumulation() -> experiments.ExperimentConfig:
         "surrogate": {"name": "triangular", "dampening": 0.3},
         "reset": {"gradient": True},
     }
-    alif = {**lif, "tau_adaptation_ms": tau_adaptation_ms, "beta": float(beta)}
-    readout_neuron = {"tau_mem_ms": tau_mem_ms, "input_gain": "one_minus_decay"}
     config = experiments.ExperimentConfig(task=EvidenceAccumulationConfig())
     config.task.override(
         {
             "model": {
-                "units": [100],
-                "neuron": {"type": "lif", "lif": lif},
-                "other_neuron": {"type": "alif", "alif": alif},
-                "other_share": 0.5,
-                "readout": {
-                    "neuron": readout_neuron,
-                    "bias": False,
-                    "initializer": "glorot_uniform",
-                },
+                **partly_adaptive(100, lif, tau_adaptation_ms=tau_adaptation_ms, beta=float(beta)),
+                "readout": published_readout(tau_mem_ms),
             },
-            "regularizer": {
-                "rate_strength": 2.0,
-                "rate_target_hz": 10.0,
-                "rate_reduction": "batch",
-            },
+            "regularizer": published_rates(1.0),
         }
     )
     config.trainer.override(

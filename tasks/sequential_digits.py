@@ -13,8 +13,6 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import choice, ranged
-from orbit_snn.data import from_arrays
-from orbit_snn.database import Database
 from orbit_snn.graph import (
     Accuracy,
     CrossEntropy,
@@ -27,6 +25,7 @@ from orbit_snn.graph import (
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.tasks.digits import ImagesConfig, augmented
 from orbit_snn.tasks.generated import chance
+from orbit_snn.tasks.lsnn import partly_adaptive
 from orbit_snn.training import Confusion, PlotMaker, Raster, Task
 
 ENCODINGS = ("current", "crossings", "poisson")
@@ -71,12 +70,7 @@ class SequentialDigitsConfig(ImagesConfig):
     def build(self, seed: int, dtype: tf.DType) -> Task:
         """See `TaskConfig.build`."""
         images = self.read()
-        database = Database(
-            {
-                name: from_arrays(split, self._encoder(images.brightest, dtype, name == "train"))
-                for name, split in images.splits.items()
-            }
-        )
+        database = images.database(lambda train: self._encoder(images.brightest, dtype, train))
         colours = int(np.prod(images.splits["train"]["image"].shape[3:]))
         channels = 2 * self.thresholds - 1 if self.encoding == "crossings" else 1
         inputs = colours * channels + 1
@@ -148,17 +142,13 @@ def sequential_digits() -> experiments.ExperimentConfig:
     has 700 ms, 40 thresholds and 56 steps of recall.
     """
     lif = {"surrogate": {"dampening": 0.5}, "reset": {"gradient": True}}
-    alif = {**lif, "tau_adaptation_ms": 100.0}
     presented = {"encoding": "crossings", "thresholds": 9, "steps_per_pixel": 2, "noise": 0.05}
     config = experiments.ExperimentConfig(task=SequentialDigitsConfig())
     config.task.override({**presented, "recall_steps": 16})
     config.task.model.override(
         {
-            "units": [220],
+            **partly_adaptive(220, lif, 100 / 220, tau_adaptation_ms=100.0),
             "bias": True,
-            "neuron": {"type": "lif", "lif": lif},
-            "other_neuron": {"type": "alif", "alif": alif},
-            "other_share": 100 / 220,
         }
     )
     optimizer = experiments.adam(5e-3).as_dict()

@@ -25,6 +25,7 @@ from orbit_snn.graph import (
 )
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.tasks.generated import chance, generated, group_spikes, seeds, uniform
+from orbit_snn.tasks.lsnn import partly_adaptive, published_rates, published_readout
 from orbit_snn.training import Confusion, PlotMaker, Raster, Task
 
 NOTHING, STORE, RECALL = 0, 1, 2
@@ -161,7 +162,7 @@ def orders(symbols: int, probability: float) -> tuple[np.ndarray, np.ndarray]:
 def store_recall() -> experiments.ExperimentConfig:
     """10 LIF and 10 ALIF neurons, the constants of the published code.
 
-    Its threshold rises by `beta (1 - rho)` a spike, and its rate penalty has no factor 1/2.
+    Its threshold rises by `beta (1 - rho)` a spike.
     """
     tau_adaptation_ms = 1200.0
     lif = {
@@ -173,27 +174,14 @@ def store_recall() -> experiments.ExperimentConfig:
         "reset": {"gradient": True},
     }
     beta = float(1.7 * (1.0 - decay(tau_adaptation_ms, 1.0)))
-    alif = {**lif, "tau_adaptation_ms": tau_adaptation_ms, "beta": beta}
-    readout_neuron = {"tau_mem_ms": 20.0, "input_gain": "one_minus_decay"}
     config = experiments.ExperimentConfig(task=StoreRecallConfig())
     config.task.override(
         {
             "model": {
-                "units": [20],
-                "neuron": {"type": "lif", "lif": lif},
-                "other_neuron": {"type": "alif", "alif": alif},
-                "other_share": 0.5,
-                "readout": {
-                    "neuron": readout_neuron,
-                    "bias": False,
-                    "initializer": "glorot_uniform",
-                },
+                **partly_adaptive(20, lif, tau_adaptation_ms=tau_adaptation_ms, beta=beta),
+                "readout": published_readout(20.0),
             },
-            "regularizer": {
-                "rate_strength": 0.02,
-                "rate_target_hz": 10.0,
-                "rate_reduction": "batch",
-            },
+            "regularizer": published_rates(0.01),
         }
     )
     rate = {"initial_learning_rate": 0.01, "decay_steps": 100, "decay_rate": 0.3, "staircase": True}

@@ -20,15 +20,26 @@ RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 
-def run_config(experiment: str, rule: str, override: str, seed: int) -> dict[str, Any]:
-    """Trains and evaluates `configs/<experiment>/<rule>.yaml` and returns its results."""
+def joined(*overrides: str) -> str:
+    """Overrides as one."""
+    return ",".join(filter(None, overrides))
+
+
+def load(experiment: str, rule: str, override: str, seed: int) -> Any:
+    """The config `configs/<experiment>/<rule>.yaml` with an override and a seed."""
     from orbit_snn import experiments
     from orbit_snn.train import import_tasks
 
     import_tasks()
-    file = CONFIGS / experiment / f"{rule}.yaml"
-    override = ",".join(part for part in (override, f"seed={seed}") if part)
-    config = experiments.load(experiment, [str(file)], override)
+    file = str(CONFIGS / experiment / f"{rule}.yaml")
+    return experiments.load(experiment, [file], joined(override, f"seed={seed}"))
+
+
+def run_config(experiment: str, rule: str, override: str, seed: int) -> dict[str, Any]:
+    """Trains and evaluates a config and returns its results."""
+    from orbit_snn import experiments
+
+    config = load(experiment, rule, override, seed)
     with tempfile.TemporaryDirectory() as directory:
         return experiments.build_run(config, directory).train_and_evaluate()
 
@@ -39,11 +50,8 @@ def gru_digits(override: str, seed: int) -> dict[str, Any]:
     import tf_keras
 
     from orbit_snn import data, experiments
-    from orbit_snn.train import import_tasks
 
-    import_tasks()
-    file = str(CONFIGS / "digits" / "bptt.yaml")
-    config = experiments.load("digits", [file], ",".join(filter(None, (override, f"seed={seed}"))))
+    config = load("digits", "bptt", override, seed)
     task = config.task.build(seed, tf.float32)
     tf_keras.utils.set_random_seed(seed)
     sequences = config.task.decision != "last"
@@ -79,12 +87,9 @@ def loss_fractions(override: str, seed: int) -> dict[str, Any]:
     import tensorflow as tf
 
     from orbit_snn import experiments
-    from orbit_snn.train import import_tasks
 
-    import_tasks()
-    file = str(CONFIGS / "pattern_generation" / "eprop.yaml")
-    override = ",".join(filter(None, (override, f"seed={seed}", "trainer.steps_per_loop=1")))
-    config = experiments.load("pattern_generation", [file], override)
+    every = "trainer.steps_per_loop=1"
+    config = load("pattern_generation", "eprop", joined(override, every), seed)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as directory:
         run = experiments.build_run(config, directory)
@@ -132,11 +137,6 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
         lambda o, s: iterations("evidence_accumulation", "bptt", o, s),
     ),
 }
-
-
-def joined(*overrides: str) -> str:
-    """Overrides as one."""
-    return ",".join(filter(None, overrides))
 
 
 def study(name: str, seeds: Sequence[int], override: str) -> dict[str, Any]:

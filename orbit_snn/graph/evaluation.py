@@ -11,6 +11,7 @@ from orbit_snn.graph.loss_module import LossModule, real_of
 from orbit_snn.graph.measures import total_and_number
 from orbit_snn.graph.module import GraphModule, GraphRun
 from orbit_snn.graph.nodes import OutputNode
+from orbit_snn.graph.sequences import outputs_of
 from orbit_snn.types import Batch
 
 RATES = "rates/"
@@ -160,7 +161,7 @@ class GraphEvaluator:
 
 def _rates(cell: OutputNode, trajectory: Any, batch: Batch) -> tf.Tensor:
     """Sums over examples of the mean output per step, `[N + 1]`; no transposition."""
-    z = trajectory.cells[int(cell.key.removeprefix("cell"))].outputs
+    z = outputs_of(cell, trajectory)
     real = real_of(batch, cell.mask, tf.float64)
     if real.mask is None:
         return total_and_number(tf.reduce_mean(z, axis=0), real)

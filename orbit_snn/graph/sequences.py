@@ -17,16 +17,17 @@ from orbit_snn.graph.nodes import (
 )
 from orbit_snn.graph.types import IdxType
 from orbit_snn.networks import Network
-from orbit_snn.types import NetworkState, Trajectory
+from orbit_snn.neurons import Neuron, parts
+from orbit_snn.types import NetworkState, State, Trajectory
 
 
 class NetworkNode(Node):
     """A network over a sequence: every readout is a node, `net.output`, and so is every cell.
 
     A readout's node is what it gives at every step, `[B, T, K]`; `net.cell0`, `net.cell1`, ... are
-    the outputs of the cells' neurons, `[B, T, N]`, such as spikes, and `net.cell0_v` their membrane
-    potentials, of neurons that have one. Learning rules train the
-    network through its trajectory, see `learning.passes`.
+    the outputs of the cells' neurons, `[B, T, N]`, such as spikes, and `net.cell0_v`, ... their
+    membrane potentials, of neurons that have one. Learning rules train the network through its
+    trajectory, see `learning.passes`.
 
     Args:
       name: of the node.
@@ -57,9 +58,11 @@ class NetworkNode(Node):
             for number, cell in enumerate(network.cells)
         )
         self.potentials = {
-            cell.key: OutputNode(self, f"{cell.key}_v", _potential(number), neuron=cell.neuron)
-            for number, cell in enumerate(self.cells)
-            if potentials(network.cells[number].initial_state(1)) is not None
+            f"cell{number}": OutputNode(
+                self, f"cell{number}_v", _potential(number, cell.neuron), neuron=cell.neuron
+            )
+            for number, cell in enumerate(network.cells)
+            if _potentials(cell.neuron, cell.initial_state(1)) is not None
         }
         inner = (*self.cells, *self.potentials.values())
         self.outputs = {**self.readouts, **{node.key: node for node in inner}}
@@ -196,7 +199,12 @@ def _cell(number: int) -> Callable[[Trajectory], tf.Tensor]:
     return lambda trajectory: tf.transpose(trajectory.cells[number].outputs, [1, 0, 2])
 
 
-def _potential(number: int) -> Callable[[Trajectory], tf.Tensor]:
+def outputs_of(cell: OutputNode, trajectory: Trajectory) -> tf.Tensor:
+    """Outputs `[T, B, N]` of a cell, time-major, given its node among `NetworkNode.cells`."""
+    return trajectory.cells[int(cell.key.removeprefix("cell"))].outputs
+
+
+def _potential(number: int, neuron: Neuron) -> Callable[[Trajectory], tf.Tensor]:
     def select(trajectory: Trajectory) -> tf.Tensor:
         history = trajectory.cells[number].history
         if history is None:
@@ -204,17 +212,15 @@ def _potential(number: int) -> Callable[[Trajectory], tf.Tensor]:
                 f"the membrane potentials of cell{number} are not kept; set the network's "
                 "checkpoint_every to None."
             )
-        return tf.transpose(potentials(history)[1:], [1, 0, 2])
+        return tf.transpose(_potentials(neuron, history)[1:], [1, 0, 2])
 
     return select
 
 
-def potentials(state: Any) -> Any:
+def _potentials(neuron: Neuron, state: State) -> Any:
     """The membrane potentials of a state, `[..., N]`, population by population, or None."""
-    if hasattr(state, "_fields"):
-        return getattr(state, "v", None)
-    parts = [potentials(part) for part in state] if isinstance(state, tuple) else [None]
-    return None if any(part is None for part in parts) else tf.concat(parts, axis=-1)
+    found = [getattr(own, "v", None) for _, own in parts(neuron, state)]
+    return None if any(v is None for v in found) else tf.concat(found, axis=-1)
 
 
 def _index_sequence(node: Node) -> None:

@@ -24,11 +24,19 @@ Spec = Mapping[str, tf.TensorSpec]
 """Shape and dtype of every feature of one example."""
 
 
+UPDATES = ("sequence", "window")
+
+
 class Window(NamedTuple):
     """Steps `start` to `stop` of a sequence, after which parameters are updated once."""
 
     start: int
     stop: int
+
+
+def windows_of(steps: int, size: int) -> tuple[Window, ...]:
+    """Windows of `size` steps, of which the last one takes what is left."""
+    return tuple(Window(start, min(start + size, steps)) for start in range(0, steps, size))
 
 
 def window_of(batch: Batch, temporal: Collection[str], start: Any, steps: int) -> Batch:

@@ -5,7 +5,7 @@ from typing import Any
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, Window
-from orbit_snn.learning.passes import back_propagate, by_time, run_forward
+from orbit_snn.learning.passes import by_time, whole_backward, whole_forward
 from orbit_snn.types import Batch
 
 
@@ -28,13 +28,10 @@ class BPTT(LearningRule):
 
     def forward(self, modules: TrainingModules, batch: Batch, state: Any) -> Forward:
         """See `LearningRule.forward`."""
-        passed = run_forward(modules, batch, state)
-        return Forward(passed.sums, passed)
+        return whole_forward(modules, batch, state)
 
     def backward(
         self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
     ) -> Learned:
         """See `LearningRule.backward`."""
-        done = passed.kept
-        gradients = back_propagate(modules, batch, done, slopes, by_time())
-        return Learned(gradients, done.state, done.sums, done.reports)
+        return whole_backward(modules, batch, passed, slopes, by_time())

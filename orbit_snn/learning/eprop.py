@@ -7,19 +7,26 @@ import tensorflow as tf
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.sequences import NetworkNode
-from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, Window
+from orbit_snn.learning.base import (
+    UPDATES,
+    Forward,
+    Learned,
+    LearningRule,
+    Spec,
+    Window,
+    windows_of,
+)
 from orbit_snn.learning.eprop_checks import check_adaptive, check_layers, check_readouts
 from orbit_snn.learning.eprop_chunks import ChunkReverse, Plan
 from orbit_snn.learning.eprop_factored import Factored
-from orbit_snn.learning.eprop_online import EpropState, OnlinePass
+from orbit_snn.learning.eprop_online import EpropState, OnlinePass, gradients_of
 from orbit_snn.learning.feedback import Feedback, FeedbackMatrices
 from orbit_snn.learning.online import OnlineLoss
-from orbit_snn.learning.passes import back_propagate, run_forward
+from orbit_snn.learning.passes import run_forward
 from orbit_snn.types import Batch
 
 MODES = ("factored", "chunked", "stepwise")
 LAYER_GRADIENTS = ("spatial", "stop")
-UPDATES = ("sequence", "window")
 
 
 class Eprop(LearningRule):
@@ -122,8 +129,7 @@ class Eprop(LearningRule):
         """The whole sequence, or every chunk."""
         if self.mode == "factored" or self.update_every == "sequence":
             return (Window(0, steps),)
-        starts = range(0, steps, self.chunk)
-        return tuple(Window(start, min(start + self.chunk, steps)) for start in starts)
+        return windows_of(steps, self.chunk)
 
     def initial_state(self, modules: TrainingModules, batch_size: int) -> EpropState:
         """State of the model, and no traces."""
@@ -153,10 +159,9 @@ class Eprop(LearningRule):
             reverse = Factored(feedback, self.layer_gradient == "spatial")
         else:
             reverse = ChunkReverse(self._plan, feedback, traces)
-        gradients = back_propagate(modules, batch, done, slopes, reverse)
-        adaptive = [reverse.adaptive[matrix.ref()] for matrix in self.parameters]
+        gradients = gradients_of(modules, batch, done, slopes, reverse, self.parameters)
         state = EpropState(done.state, reverse.after)
-        return Learned((*gradients, *adaptive), state, done.sums, done.reports)
+        return Learned(gradients, state, done.sums, done.reports)
 
 
 def _prepared(feedback: FeedbackMatrices | None) -> FeedbackMatrices:

@@ -11,7 +11,6 @@ from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning.feedback import FeedbackMatrices
 from orbit_snn.memory import linear_response
 from orbit_snn.networks import add
-from orbit_snn.neurons import parts
 from orbit_snn.types import OutputGradients, Trajectory
 from orbit_snn.unroll import eligibility, traces
 from orbit_snn.unroll.traces import CellMemory, ChunkResult, Filters, Signals, Traces
@@ -33,6 +32,13 @@ class _Filter(NamedTuple):
 
     readouts: tuple[str, ...]
     output: int | None  # None for all outputs
+
+
+class _Response(NamedTuple):
+    """How a readout passes on what it got before a chunk."""
+
+    decays: tf.Tensor  # [K]
+    gradient: tf.Tensor  # of the chunk's errors to currents of before, [B, K]
 
 
 class _NetworkPlan(NamedTuple):
@@ -127,8 +133,13 @@ class ChunkReverse:
             name: self._readout(node, name, trajectory, direct, before.readouts[name])
             for name in node.module.readouts
         }
+        known = self._plan[node.name].readouts
+        responses = {
+            name: _response(node.module.readouts[name], known[name], done)
+            for name, done in readouts.items()
+        }
         cells = [
-            self._cell(node, index, trajectory, direct, readouts, before.cells[index])
+            self._cell(node, index, trajectory, direct, readouts, responses, before.cells[index])
             for index in range(len(node.module.cells))
         ]
         self.after[node.name] = NetworkTraces(
@@ -166,6 +177,7 @@ class ChunkReverse:
         trajectory: Trajectory,
         direct: OutputGradients,
         readouts: Mapping[str, ChunkResult],
+        responses: Mapping[str, _Response],
         before: Traces,
     ) -> ChunkResult:
         plan, own = self._plan[node.name], trajectory.cells[index]
@@ -176,7 +188,7 @@ class ChunkReverse:
                 signal = add(signal, self._feedback.signal(node, name, index, done.currents))
         decays, filtered = [], []
         for each in plan.filters:
-            decay, gradient = self._filter(node, index, each, readouts)
+            decay, gradient = self._filter(node, index, each, responses)
             decays.append(decay)
             filtered.append(gradient if taught else tf.zeros_like(own.outputs[0]))
         return eligibility.chunk(
@@ -198,15 +210,14 @@ class ChunkReverse:
         node: NetworkNode,
         index: int,
         filter_: _Filter,
-        readouts: Mapping[str, ChunkResult],
+        responses: Mapping[str, _Response],
     ) -> tuple[Any, tf.Tensor]:
         """The decay, and the gradient `[B, N]` to a cell's outputs of before through it."""
         total = None
         for name in filter_.readouts:
-            known = self._plan[node.name].readouts[name]
-            decays, gradient = _response(node.module.readouts[name], known, readouts[name])
+            decays, gradient = responses[name]
             if filter_.output is None:
-                decay: Any = next(iter(known.decays))
+                decay: Any = next(iter(self._plan[node.name].readouts[name].decays))
             else:
                 decay = decays[filter_.output]
                 chosen = tf.one_hot(filter_.output, decays.shape[0], dtype=decays.dtype)
@@ -215,16 +226,15 @@ class ChunkReverse:
         return decay, total
 
 
-def _response(cell: Cell, known: CellMemory, done: ChunkResult) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of a readout: decays `[K]`; its gradient to outputs of before, by currents, `[B, K]`."""
+def _response(cell: Cell, known: CellMemory, done: ChunkResult) -> _Response:
     decays, gradients = [], []
-    populations = parts(cell.neuron, cell.initial_state(1))
-    for (neuron, _), own, initial in zip(populations, known.parts, done.initial, strict=True):
+    shares = zip(traces.populations(cell), known.parts, done.initial, strict=True)
+    for neuron, own, initial in shares:
         (leaf,) = own.carried
         decay, drive = linear_response(neuron, leaf)
         decays.append(decay)
         gradients.append(drive * tf.nest.flatten(initial)[leaf])
-    return tf.concat(decays, axis=0), tf.concat(gradients, axis=-1)
+    return _Response(tf.concat(decays, axis=0), tf.concat(gradients, axis=-1))
 
 
 def _readout_memories(node: NetworkNode) -> dict[str, CellMemory]:

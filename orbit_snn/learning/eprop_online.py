@@ -1,18 +1,20 @@
 """e-prop over a sequence in chunks, with one update at its end."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.graph.nodes import OutputNode
+from orbit_snn.graph.sequences import outputs_of
 from orbit_snn.learning.base import Learned
 from orbit_snn.learning.eprop_chunks import ChunkReverse, Plan, RuleTraces
+from orbit_snn.learning.eprop_factored import Factored
 from orbit_snn.learning.feedback import FeedbackMatrices
 from orbit_snn.learning.online import OnlineLoss
 from orbit_snn.learning.passes import Passed, back_propagate, run_forward
-from orbit_snn.types import Batch, Trajectory
+from orbit_snn.types import Batch
 from orbit_snn.unroll import chunks
 from orbit_snn.unroll.eligibility import mean_gradients
 
@@ -101,17 +103,20 @@ class OnlinePass:
         def step(carry: _Carry, start: Any, steps: int, is_last: bool) -> _Carry:
             chunk = loss.chunk_of(batch, start, steps)
             done = run_forward(modules, chunk, carry.state.model)
+            outputs = {
+                node.name: outputs_of(node, done.trajectories[node.parents[0].name])
+                for node, _ in averaged
+            }
             weights = {
                 node.name: loss.weights(batch, chunk, node.mask, own.dtype)
                 for node, own in averaged
             }
             advance = not is_last or bool(averaged)
             reverse = ChunkReverse(self._plan, self._feedback, carry.state.traces, weights, advance)
-            gradients = self._gradients(modules, chunk, done, known, reverse)
+            gradients = gradients_of(modules, chunk, done, known, reverse, self._adaptive)
             means = {
-                node.name: carry.means[node.name]
-                + tf.reduce_sum(weights[node.name] * _outputs(node, done.trajectories), axis=0)
-                for node, _ in averaged
+                name: carry.means[name] + tf.reduce_sum(weights[name] * z, axis=0)
+                for name, z in outputs.items()
             }
             plus = lambda *values: tf.nest.map_structure(tf.add, *values)  # noqa: E731
             return _Carry(
@@ -158,19 +163,24 @@ class OnlinePass:
         reports = {key: exact.get(key, value) for key, value in done.reports.items()}
         return Learned(gradients, done.state, sums, reports)
 
-    def _gradients(
-        self,
-        modules: TrainingModules,
-        batch: Batch,
-        done: Passed,
-        slopes: Sums,
-        reverse: ChunkReverse,
-    ) -> tuple[tf.Tensor, ...]:
-        """Those of the model, then those of adaptive feedback."""
-        found = back_propagate(modules, batch, done, slopes, reverse)
-        return (*found, *[reverse.adaptive[matrix.ref()] for matrix in self._adaptive])
 
+def gradients_of(
+    modules: TrainingModules,
+    batch: Batch,
+    done: Passed,
+    slopes: Sums,
+    reverse: Factored | ChunkReverse,
+    matrices: Sequence[tf.Variable],
+) -> tuple[tf.Tensor, ...]:
+    """Gradients to the model's parameters, then those to adaptive feedback.
 
-def _outputs(cell: OutputNode, trajectories: dict[str, Trajectory]) -> tf.Tensor:
-    """Outputs `[C, B, N]` of a cell, given its node."""
-    return trajectories[cell.parents[0].name].cells[int(cell.key.removeprefix("cell"))].outputs
+    Args:
+      modules: what is trained.
+      batch: that was run.
+      done: its forward pass.
+      slopes: see `passes.back_propagate`.
+      reverse: goes back through one network.
+      matrices: adaptive feedback.
+    """
+    found = back_propagate(modules, batch, done, slopes, reverse)
+    return (*found, *[reverse.adaptive[matrix.ref()] for matrix in matrices])

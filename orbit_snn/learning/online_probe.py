@@ -10,9 +10,10 @@ from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.editing import ancestors
 from orbit_snn.graph.loss_module import LossModule, Sums, feature_of, needed_by
 from orbit_snn.graph.module import GraphState
-from orbit_snn.graph.sequences import NetworkNode, SequenceNode
+from orbit_snn.graph.sequences import NetworkNode, SequenceNode, outputs_of
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.chunk_data import chunk_of, made_up, masks_of, of_means
+from orbit_snn.losses import mean_over_steps
 from orbit_snn.types import Batch, CellTrajectory, Trajectory
 
 Outputs = dict[str, Trajectory]
@@ -55,7 +56,7 @@ class Probe:
         self._check_nodes()
         loss = self._modules.loss
         found = self._sums(loss)
-        silent = loss.slopes(self._sums(loss, silent=True).chunks)
+        silent = loss.slopes(self._sums_of_chunks(loss, self._outputs(silent=True)))
         slopes = loss.slopes(found.whole)
         rates = []
         for key, node in loss.reductions.items():
@@ -121,19 +122,23 @@ class Probe:
             for node in model.networks
         }
 
-    def _sums(self, loss: LossModule, silent: bool = False) -> _Sums:
-        outputs = self._outputs(silent)
+    def _sums(self, loss: LossModule) -> _Sums:
+        outputs = self._outputs(silent=False)
         whole = self._of(loss, outputs, self._batch, None)[0]
-        chunks: Sums = {}
+        keys = [key for key, node in loss.reductions.items() if self._of_cells_alone(node)]
+        means = {node.name: self._mean(outputs, node) for node in self._cells()}
+        of_means_alone = of_means(self._modules, loss, keys, self._batch, means)
+        return _Sums(whole, self._sums_of_chunks(loss, outputs), of_means_alone)
+
+    def _sums_of_chunks(self, loss: LossModule, outputs: Outputs) -> Sums:
+        total: Sums = {}
         state = None
         for start, steps in self.CHUNKS:
             batch = chunk_of(self._modules, self._batch, start, steps)
             cut = {name: _cut(each, start, steps) for name, each in outputs.items()}
             sums, state = self._of(loss, cut, batch, state)
-            chunks = {key: value + chunks.get(key, 0.0) for key, value in sums.items()}
-        keys = [key for key, node in loss.reductions.items() if self._of_cells_alone(node)]
-        means = {node.name: self._mean(outputs, node) for node in self._cells()}
-        return _Sums(whole, chunks, of_means(self._modules, loss, keys, self._batch, means))
+            total = {key: value + total.get(key, 0.0) for key, value in sums.items()}
+        return total
 
     def _of(
         self, loss: LossModule, outputs: Outputs, batch: Batch, state: Any
@@ -155,12 +160,9 @@ class Probe:
         )
 
     def _mean(self, outputs: Outputs, node: Any) -> tf.Tensor:
-        index = int(node.key.removeprefix("cell"))
-        z = outputs[node.parents[0].name].cells[index].outputs
-        if node.mask is None:
-            return tf.reduce_mean(z, axis=0)
-        real = tf.transpose(tf.cast(self._batch[feature_of(node.mask)], z.dtype))[..., tf.newaxis]
-        return tf.reduce_sum(real * z, axis=0) / tf.reduce_sum(real, axis=0)
+        z = tf.transpose(outputs_of(node, outputs[node.parents[0].name]), [1, 0, 2])
+        mask = None if node.mask is None else self._batch[feature_of(node.mask)]
+        return mean_over_steps(z, mask)
 
 
 def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:

@@ -11,6 +11,7 @@ from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.measures import parameters_of
 from orbit_snn.graph.module import GraphState
 from orbit_snn.graph.sequences import NetworkNode
+from orbit_snn.learning.base import Forward, Learned
 from orbit_snn.types import Batch, OutputGradients, Trajectory
 
 
@@ -38,6 +39,21 @@ def run_forward(modules: TrainingModules, batch: Batch, state: GraphState) -> Pa
     reports = modules.evaluator.sums(run, batch, skip=("loss",))
     sums = modules.loss.sums(run.values, batch)
     return Passed(run.trajectories(), state, run.state, sums, reports)
+
+
+def whole_forward(modules: TrainingModules, batch: Batch, state: GraphState) -> Forward:
+    """`LearningRule.forward` of a rule that keeps everything and has no state of its own."""
+    passed = run_forward(modules, batch, state)
+    return Forward(passed.sums, passed)
+
+
+def whole_backward(
+    modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums, reverse: "Reverse"
+) -> Learned:
+    """`LearningRule.backward` after `whole_forward`."""
+    done: Passed = passed.kept
+    gradients = back_propagate(modules, batch, done, slopes, reverse)
+    return Learned(gradients, done.state, done.sums, done.reports)
 
 
 class Reverse(Protocol):

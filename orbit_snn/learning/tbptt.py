@@ -4,11 +4,17 @@ from typing import Any
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, Window
-from orbit_snn.learning.passes import back_propagate, by_time, run_forward
+from orbit_snn.learning.base import (
+    UPDATES,
+    Forward,
+    Learned,
+    LearningRule,
+    Spec,
+    Window,
+    windows_of,
+)
+from orbit_snn.learning.passes import by_time, whole_backward, whole_forward
 from orbit_snn.types import Batch
-
-UPDATES = ("sequence", "window")
 
 
 class TBPTT(LearningRule):
@@ -43,8 +49,7 @@ class TBPTT(LearningRule):
         """One window, or one every K steps and the tail."""
         if self.update_every == "sequence":
             return (Window(0, steps),)
-        starts = range(0, steps, self.truncation)
-        return tuple(Window(start, min(start + self.truncation, steps)) for start in starts)
+        return windows_of(steps, self.truncation)
 
     def initial_state(self, modules: TrainingModules, batch_size: int) -> Any:
         """The model's."""
@@ -52,14 +57,10 @@ class TBPTT(LearningRule):
 
     def forward(self, modules: TrainingModules, batch: Batch, state: Any) -> Forward:
         """See `LearningRule.forward`."""
-        passed = run_forward(modules, batch, state)
-        return Forward(passed.sums, passed)
+        return whole_forward(modules, batch, state)
 
     def backward(
         self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
     ) -> Learned:
         """See `LearningRule.backward`."""
-        done = passed.kept
-        reverse = by_time(cut_every=self.truncation)
-        gradients = back_propagate(modules, batch, done, slopes, reverse)
-        return Learned(gradients, done.state, done.sums, done.reports)
+        return whole_backward(modules, batch, passed, slopes, by_time(cut_every=self.truncation))

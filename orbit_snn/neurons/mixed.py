@@ -51,7 +51,7 @@ class Mixed(Neuron):
 
 
 def parts(neuron: Neuron, *states: Any) -> list[tuple[Any, ...]]:
-    """Each population of one model with its share of states: `(neuron, state, ...)`."""
+    """Each population of one model, with its share of states if any: `(neuron, state, ...)`."""
     if not isinstance(neuron, Mixed):
         return [(neuron, *states)]
     shares = zip(neuron.populations, *states, strict=True)

@@ -15,7 +15,7 @@ from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.graph.evaluation import RATES, GraphEvaluator
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.learning import LearningRule
-from orbit_snn.learning.base import Forward, Learned, window_of
+from orbit_snn.learning.base import Forward, Learned, Update, window_of
 from orbit_snn.metrics import Sums as RunningSums
 from orbit_snn.metrics import rate_summary
 from orbit_snn.training import optimizers
@@ -204,6 +204,7 @@ class Trainer(orbit.StandardTrainer):
     def _replica_step(self, batch: Batch) -> None:
         """All windows of one batch, on one replica."""
         alone = self.strategy.num_replicas_in_sync == 1
+        one_window: Callable[[Batch, Any], Learned | Update]
         one_window = self._alone() if alone else self._together()
         size = next(iter(batch.values())).shape[0]
         state = self.rule.initial_state(self.training_modules, size)
@@ -235,13 +236,12 @@ class Trainer(orbit.StandardTrainer):
             return 0
         return sum(w.stop - w.start == self.windows[0].stop for w in self.windows)
 
-    def _alone(self) -> Callable[[Batch, Any], Learned]:
+    def _alone(self) -> Callable[[Batch, Any], Update]:
         """One window where there is one replica: one program."""
 
         @tf.function(jit_compile=self._xla, autograph=False)
-        def update(window: Batch, state: Any) -> Learned:
-            done = self.rule.update(self.training_modules, window, state)
-            return Learned(done.gradients, *done[2:])
+        def update(window: Batch, state: Any) -> Update:
+            return self.rule.update(self.training_modules, window, state)
 
         return update
 

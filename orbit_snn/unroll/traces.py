@@ -104,7 +104,7 @@ def no_traces(cell: Cell, known: CellMemory, batch_size: int, filters: int, mean
 
 def populations(cell: Cell) -> list[Any]:
     """The neurons of a cell by model."""
-    return [neuron for neuron, _ in parts(cell.neuron, cell.initial_state(1))]
+    return [neuron for (neuron,) in parts(cell.neuron)]
 
 
 def presynaptic(cell: Cell, inputs: tf.Tensor, previous: tf.Tensor | None) -> tf.Tensor:
