@@ -25,12 +25,15 @@ class Memory(NamedTuple):
       linear: those of `carried` that follow `s(t) = decay s(t-1) + drive I(t)`, with factors that
         depend on neither state nor current.
       shared: decay and drive of those of `linear` that have the same numbers in every neuron.
+      gain: derivative of the output by the one leaf that it depends on, where that is the same
+        number whatever the state is.
     """
 
     read: tuple[int, ...]
     carried: tuple[int, ...]
     linear: tuple[int, ...]
     shared: dict[int, tuple[float, float]]
+    gain: float | None
 
     @property
     def own(self) -> tuple[int, ...]:
@@ -61,7 +64,7 @@ def memory(neuron: Neuron) -> Memory:
         numbers = [0.0 if e is None else e.value for e in (after[leaf][leaf], current[leaf])]
         if not any(e.of_variables for e in entries) and all(np.ptp(x) == 0 for x in numbers):
             shared[leaf] = (float(np.max(numbers[0])), float(np.max(numbers[1])))
-    return Memory(tuple(sorted(read)), carried, linear, shared)
+    return Memory(tuple(sorted(read)), carried, linear, shared, _gain(output, read))
 
 
 def linear_response(neuron: Neuron, leaf: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -78,6 +81,13 @@ def linear_response(neuron: Neuron, leaf: int) -> tuple[tf.Tensor, tf.Tensor]:
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
     return decay[0], drive[0]
+
+
+def _gain(output: Sequence[_Entry | None], read: set[int]) -> float | None:
+    entry = output[min(read)] if len(read) == 1 else None
+    if entry is None or entry.of_state or entry.of_variables or np.ptp(entry.value):
+        return None
+    return float(np.max(entry.value))
 
 
 def _is_linear(leaf: int, row: Sequence[_Entry | None], current: _Entry | None) -> bool:

@@ -1,6 +1,7 @@
 """The contract of a connection: a linear map with trainable weights."""
 
 import abc
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -58,6 +59,13 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Gradients to `parameters` of the products `[P, N]` of `presynaptic` and dE/dI."""
+
+    @abc.abstractmethod
+    def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+        """One value for each of `parameters`, weights or gradients, as `[P, N]`.
+
+        The inverse of `synapses`; 0 where there is no synapse.
+        """
 
     @property
     @abc.abstractmethod

@@ -1,5 +1,6 @@
 """All-to-all connection."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,13 @@ class Dense(Connection):
             return ()
         kernel = self._masked(products[: self.inputs])
         return (kernel,) if self.bias is None else (kernel, products[self.inputs])
+
+    def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The kernel's rows and, below them, the bias."""
+        if not self.kernel.trainable:
+            return tf.zeros([0, self.units], self.kernel.dtype)
+        kernel, *bias = values
+        return tf.concat([self._masked(kernel), *[each[tf.newaxis] for each in bias]], axis=0)
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:

@@ -64,31 +64,37 @@ class Forward(NamedTuple):
     Attributes:
       sums: of the training loss, of this replica's examples.
       kept: whatever `backward` needs; tensors in any structure.
+      rows: what every replica needs of all of them, see `LearningRule.share`; tensors whose first
+        dimension counts rows.
     """
 
     sums: Sums
     kept: Any
+    rows: Any = ()
 
 
 class Learned(NamedTuple):
     """What a rule makes of one window on one replica.
 
     Attributes:
-      gradients: this replica's share, one tensor for each of `model.parameters` and then for each
-        of the rule's own `parameters`.
+      gradients: this replica's share, one tensor for each variable of `LearningRule.trained`.
       state: of the model and the rule after the window.
       sums: of the training loss.
       reports: sums of the validation losses and rates, see `GraphEvaluator.sums`.
+      assigned: new values of the variables that the rule sets itself, the same on every replica.
+      measured: sum and count of each of `LearningRule.reported`.
     """
 
     gradients: tuple[tf.Tensor, ...]
     state: Any
     sums: Sums
     reports: dict[str, tf.Tensor]
+    assigned: tuple[tf.Tensor, ...] = ()
+    measured: dict[str, tf.Tensor] = {}
 
 
 class Update(NamedTuple):
-    """What a rule makes of one window where this replica is the only one.
+    """What a rule makes of one window where this replica is the only one: `Learned`, and the loss.
 
     Attributes:
       gradients: as in `Learned`.
@@ -96,6 +102,8 @@ class Update(NamedTuple):
       state: as in `Learned`.
       sums: as in `Learned`.
       reports: as in `Learned`.
+      assigned: as in `Learned`.
+      measured: as in `Learned`.
     """
 
     gradients: tuple[tf.Tensor, ...]
@@ -103,6 +111,8 @@ class Update(NamedTuple):
     state: Any
     sums: Sums
     reports: dict[str, tf.Tensor]
+    assigned: tuple[tf.Tensor, ...]
+    measured: dict[str, tf.Tensor]
 
 
 class LearningRule(tf.Module, metaclass=abc.ABCMeta):
@@ -115,23 +125,33 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
         for start, stop in rule.windows(steps):
             passed = rule.forward(modules, batch[start:stop], state)
             slopes = modules.loss.slopes(all_reduce(passed.sums))
+            if rule.shares_rows:
+                passed = gather(rule.share(modules, batch[start:stop], passed, slopes))
             learned = rule.backward(modules, batch[start:stop], passed, slopes)
-            optimizer.apply(all_reduce(learned.gradients))
+            optimizer.apply(all_reduce(learned.gradients), rule.trained(modules))
+            rule.assigned = learned.assigned
             for variable, factor in rule.decays: variable *= factor
             state = learned.state
 
-    `forward` and `backward` are pure: tensors in, tensors out, static shapes, so that they compile
+    All but `prepare` are pure: tensors in, tensors out, static shapes, so that they compile
     under XLA.
 
     Attributes:
       parameters: variables of the rule itself that are trained like the model's.
       decays: variables that shrink after every update, each with its factor.
+      assigned: variables that the rule gives new values instead of gradients.
+      reported: names of what it measures, whose means the training loop reports.
+      shares_rows: whether `share` makes rows that every replica needs of all of them.
     """
+
+    shares_rows = False
 
     def __init__(self, name: str):
         super().__init__(name=name)
         self.parameters: tuple[tf.Variable, ...] = ()
         self.decays: tuple[tuple[tf.Variable, float], ...] = ()
+        self.assigned: tuple[tf.Variable, ...] = ()
+        self.reported: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def prepare(self, modules: TrainingModules, spec: Spec, steps: int) -> None:
@@ -145,6 +165,10 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
         Raises:
           ValueError: in one line, what cannot be trained and what to do.
         """
+
+    def trained(self, modules: TrainingModules) -> tuple[tf.Variable, ...]:
+        """The variables that `backward` gives gradients to: the model's, then the rule's own."""
+        return (*modules.model.parameters, *self.parameters)
 
     @abc.abstractmethod
     def windows(self, steps: int) -> tuple[Window, ...]:
@@ -177,9 +201,28 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
           slopes: derivative of the loss by the sums over all replicas.
         """
 
+    def share(
+        self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
+    ) -> Forward:
+        """`passed` with rows, which are concatenated over all replicas before `backward` sees them.
+
+        Args:
+          modules: what is trained.
+          batch: as in `forward`.
+          passed: what `forward` gave.
+          slopes: as in `backward`.
+        """
+        return passed
+
+    def problem(self) -> str:
+        """What is wrong with the rule's own variables and what to do, or nothing."""
+        return ""
+
     def update(self, modules: TrainingModules, batch: Batch, state: Any) -> Update:
         """Both passes over one window, where this replica is the only one."""
         passed = self.forward(modules, batch, state)
-        learned = self.backward(modules, batch, passed, modules.loss.slopes(passed.sums))
+        slopes = modules.loss.slopes(passed.sums)
+        passed = self.share(modules, batch, passed, slopes)
+        learned = self.backward(modules, batch, passed, slopes)
         (loss,) = modules.loss.values(learned.sums)
         return Update(learned.gradients, loss, *learned[1:])

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import LossModule, Sums, feature_of, share_of
+from orbit_snn.graph.module import GraphState
 from orbit_snn.graph.nodes import Node
 from orbit_snn.graph.sequences import NetworkNode
-from orbit_snn.learning.base import window_of
+from orbit_snn.learning.base import Spec, window_of
 from orbit_snn.types import Batch, CellTrajectory, Trajectory
 
 
@@ -58,6 +60,40 @@ def of_means(
     }
     outputs = {name: mean[:, tf.newaxis] for name, mean in means.items()}
     return loss.sums(outputs, batch | masks, wanted=keys)
+
+
+def made_up_batch(modules: TrainingModules, spec: Spec, size: int, steps: int) -> Batch:
+    """Examples that are not the data's: drawn numbers, labels 0, the last example cut short."""
+    draw = np.random.default_rng(0)
+    masks, temporal = masks_of(modules), modules.temporal
+    batch = {}
+    for name, feature in spec.items():
+        shape = [size, *feature.shape]
+        if name in temporal and len(shape) > 1:
+            shape[1] = steps
+        value: np.ndarray = np.zeros(shape)
+        if name in masks:
+            lengths = np.array([[steps]] * (size - 1) + [[max(steps - 2, 1)]])
+            value = np.arange(steps) < lengths
+        elif feature.dtype.is_floating:
+            value = draw.normal(size=shape)
+        batch[name] = tf.cast(tf.constant(value), feature.dtype)
+    return batch
+
+
+def made_up_outputs(
+    modules: TrainingModules, steps: int, size: int, seed: int, state: GraphState, gain: float = 1.0
+) -> dict[str, Trajectory]:
+    """Trajectories of every network whose outputs are drawn, times `gain`."""
+    draw = np.random.default_rng(seed)
+
+    def make(shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+        return tf.constant(draw.normal(size=shape) * gain, dtype)
+
+    return {
+        node.name: made_up(node, steps, size, make, state[node.name])
+        for node in modules.model.networks
+    }
 
 
 def made_up(

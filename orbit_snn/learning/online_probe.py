@@ -1,6 +1,6 @@
 """What a loss needs of the future, seen on a short sequence of made-up outputs."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,13 @@ from orbit_snn.graph.loss_module import LossModule, Sums, feature_of, needed_by
 from orbit_snn.graph.module import GraphState
 from orbit_snn.graph.sequences import NetworkNode, SequenceNode, outputs_of
 from orbit_snn.learning.base import Spec
-from orbit_snn.learning.chunk_data import chunk_of, made_up, masks_of, of_means
+from orbit_snn.learning.chunk_data import (
+    chunk_of,
+    made_up_batch,
+    made_up_outputs,
+    masks_of,
+    of_means,
+)
 from orbit_snn.losses import mean_over_steps
 from orbit_snn.types import Batch, CellTrajectory, Trajectory
 
@@ -42,7 +48,7 @@ class Probe:
 
     def __init__(self, modules: TrainingModules, spec: Spec):
         self._modules = modules
-        self._batch = self._make_up(spec)
+        self._batch = made_up_batch(modules, spec, self.SIZE, self.STEPS)
 
     def rates(self, replicas: int) -> tuple[str, ...]:
         """Keys of the training loss's reductions that are known from mean outputs alone.
@@ -93,34 +99,9 @@ class Probe:
             ):
                 raise GraphError(_needs_the_future(f"node `{node.name}`"))
 
-    def _make_up(self, spec: Spec) -> Batch:
-        draw = np.random.default_rng(0)
-        masks, temporal = masks_of(self._modules), self._modules.temporal
-        batch = {}
-        for name, feature in spec.items():
-            shape = [self.SIZE, *feature.shape]
-            if name in temporal and len(shape) > 1:
-                shape[1] = self.STEPS
-            value: np.ndarray = np.zeros(shape)
-            if name in masks:
-                value = np.arange(self.STEPS) < np.array([[self.STEPS], [3]])
-            elif feature.dtype.is_floating:
-                value = draw.normal(size=shape)
-            batch[name] = tf.cast(tf.constant(value), feature.dtype)
-        return batch
-
     def _outputs(self, silent: bool) -> Outputs:
-        draw = np.random.default_rng(1)
-
-        def make(shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
-            return tf.constant(draw.normal(size=shape) * (not silent), dtype)
-
-        model = self._modules.model
-        state = model.initial_state(self.SIZE)
-        return {
-            node.name: made_up(node, self.STEPS, self.SIZE, make, state[node.name])
-            for node in model.networks
-        }
+        state = self._modules.model.initial_state(self.SIZE)
+        return made_up_outputs(self._modules, self.STEPS, self.SIZE, 1, state, float(not silent))
 
     def _sums(self, loss: LossModule) -> _Sums:
         outputs = self._outputs(silent=False)

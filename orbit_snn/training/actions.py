@@ -49,9 +49,15 @@ class Action(tf.Module, metaclass=abc.ABCMeta):
 
         Raises:
           TypeError: where the learning rate is to be scaled and cannot be.
+          ValueError: where there is no learning rate.
         """
         self._trainer = lambda: trainer  # a function, for the trainer is saved by itself
         if self._scales_rate:
+            if trainer.optimizer is None:
+                raise ValueError(
+                    f"{self.name} changes the learning rate, and {trainer.rule.name} has none; "
+                    "leave that option out."
+                )
             with trainer.strategy.scope():
                 self._rate_scale = optimizers.rate_scale(trainer.optimizer)
 

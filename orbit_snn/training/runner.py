@@ -20,6 +20,7 @@ from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.evaluator import Evaluator
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.task import Task
+from orbit_snn.training.tracing import plain_errors
 from orbit_snn.training.trainer import Trainer
 from orbit_snn.training.watch import Watch, actions_for
 
@@ -39,7 +40,7 @@ class Run:
       db_info: names of the features that they take.
       database: with a split `train`, and where there are, `validation` and `test`.
       rule: that makes gradients.
-      optimizer: of tf_keras, legacy or new.
+      optimizer: of tf_keras, legacy or new; None for a rule that sets all weights itself.
       model_dir: directory of the run; made where it is missing.
       options: how long and how often.
       seed: of the order of examples and of what is random in them.
@@ -159,7 +160,7 @@ class Run:
             self._console.line(f"already complete: {reason}")
             return
         controller = self._watch().controller(self._validator())
-        with quiet_orbit():
+        with quiet_orbit(), plain_errors():
             while self.step < options.train_steps and not self._stopped:
                 controller.train(self._next_stop(), checkpoint_at_completion=False)
                 ended = self.step >= options.train_steps

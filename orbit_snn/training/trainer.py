@@ -13,13 +13,13 @@ from orbit_snn.database import Database
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.graph.evaluation import RATES, GraphEvaluator
-from orbit_snn.graph.loss_module import Sums
 from orbit_snn.learning import LearningRule
 from orbit_snn.learning.base import Forward, Learned, Update, window_of
 from orbit_snn.metrics import Sums as RunningSums
 from orbit_snn.metrics import rate_summary
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
+from orbit_snn.training.exchange import added, assign, gathered, shrink
 from orbit_snn.training.task import time_axis_maker, trace
 from orbit_snn.types import Batch
 from orbit_snn.unroll import chunks
@@ -52,7 +52,7 @@ class Trainer(orbit.StandardTrainer):
       db_info: names of the features that they take.
       database: gives the examples of its split `train`.
       rule: that makes gradients.
-      optimizer: of tf_keras, legacy or new.
+      optimizer: of tf_keras, legacy or new; None for a rule that sets all weights itself.
       batch_size: examples of all replicas together.
       seed: of the order of examples and of what is random in them.
       clip_norm: largest global norm of a gradient, None for no limit.
@@ -96,12 +96,15 @@ class Trainer(orbit.StandardTrainer):
         self.windows = rule.windows(shapes.steps)
         self._check_parts()
         rule.prepare(training_modules, spec, shapes.steps)
-        self._parameters = (*training_modules.model.parameters, *rule.parameters)
+        self._parameters = rule.trained(training_modules)
         self._check_batch_size(batch_size)
         self._batches = BatchSize(batch_size)
-        optimizers.build_slots(optimizer, self._parameters)
+        if self._parameters:
+            self._check_optimizer()
+            optimizers.build_slots(optimizer, self._parameters)
         losses = {_LOSS + key: size for key, size in shapes.losses.items()}
-        self._sums = RunningSums({**losses, **shapes.reports, "gradient_norm": 2})
+        measured = {name: 2 for name in ("gradient_norm", *rule.reported)}
+        self._sums = RunningSums({**losses, **shapes.reports, **measured})
 
     def _check_parts(self) -> None:
         """What cannot be trained in this way is said before it is tried."""
@@ -125,6 +128,13 @@ class Trainer(orbit.StandardTrainer):
             raise GraphError(
                 f"{modules.loss.collected[0].name} needs the whole batch at once, which {replicas} "
                 "replicas do not have; train on a loss of reductions, or on one replica."
+            )
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer is None:
+            raise ValueError(
+                f"{self.rule.name} gives gradients and the optimizer is None; give it one of "
+                "tf_keras, such as tf_keras.optimizers.legacy.Adam(1e-3)."
             )
 
     def _check_batch_size(self, size: int) -> None:
@@ -155,13 +165,14 @@ class Trainer(orbit.StandardTrainer):
     @property
     def checkpoint_items(self) -> dict[str, Any]:
         """Everything that has to be saved for training to go on exactly where it stopped."""
-        return {
+        items = {
             "model": self.training_modules.model,
             "rule": self.rule,
             "optimizer": self.optimizer,
             "global_step": self.global_step,
             "batches": self._batches,
         }
+        return {name: item for name, item in items.items() if item is not None}
 
     def train_loop_begin(self) -> None:
         """Resets the metrics; makes the data from the global step on, if there are none yet."""
@@ -185,12 +196,15 @@ class Trainer(orbit.StandardTrainer):
           TrainingError: where the loss or a gradient was not finite.
         """
         modules, sums = self.training_modules, self._sums.read()
-        total, count = sums.pop("gradient_norm")
+        names = ("gradient_norm", *self.rule.reported)
+        measured = {name: total / count for name, (total, count) in _taken(sums, names)}
         losses = {k.removeprefix(_LOSS): sums.pop(k) for k in [*sums] if k.startswith(_LOSS)}
         (loss,) = (float(v) for v in modules.loss.values(losses))
         reported = modules.evaluator.results(sums, learning=True)
-        results = {"loss": loss, **reported, "gradient_norm": total / count}
+        results = {"loss": loss, **reported, **measured}
         step = int(self.global_step.numpy())
+        if problem := self.rule.problem():
+            raise TrainingError(f"in the loop that ended at step {step}: {problem}")
         for name in ("loss", "gradient_norm"):
             if not np.isfinite(results[name]):
                 raise TrainingError(
@@ -198,7 +212,8 @@ class Trainer(orbit.StandardTrainer):
                     f"step {step}; lower the learning rate or set trainer.clip_norm. Nothing of "
                     "this loop was saved."
                 )
-        results["learning_rate"] = optimizers.learning_rate(self.optimizer)
+        if self._parameters:
+            results["learning_rate"] = optimizers.learning_rate(self.optimizer)
         return describe_rates(results, modules.evaluator)
 
     def _replica_step(self, batch: Batch) -> None:
@@ -212,10 +227,11 @@ class Trainer(orbit.StandardTrainer):
         def learn(start: Any, steps: int, state: Any) -> Any:
             window = window_of(batch, self.training_modules.temporal, start, steps)
             learned = one_window(window, state)
-            norm = self._apply(learned.gradients)
+            norm = self._apply(learned)
             losses = {_LOSS + key: value for key, value in learned.sums.items()}
             norms = tf.stack([norm, tf.ones_like(norm)])
-            self._sums.add({**losses, **learned.reports, "gradient_norm": norms})
+            measured = {**learned.measured, "gradient_norm": norms}
+            self._sums.add({**losses, **learned.reports, **measured})
             return learned.state
 
         looped = self._looped_windows
@@ -255,39 +271,44 @@ class Trainer(orbit.StandardTrainer):
             return rule.forward(modules, window, state)
 
         @tf.function(jit_compile=self._xla, autograph=False)
+        def share(window: Batch, passed: Forward, sums: Any) -> Forward:
+            return rule.share(modules, window, passed, modules.loss.slopes(sums))
+
+        @tf.function(jit_compile=self._xla, autograph=False)
         def backward(window: Batch, passed: Forward, sums: Any) -> Learned:
             return rule.backward(modules, window, passed, modules.loss.slopes(sums))
 
         def one_window(window: Batch, state: Any) -> Learned:
             passed = forward(window, state)
-            learned = backward(window, passed, _added(context, passed.sums))
+            sums = added(context, passed.sums)
+            if rule.shares_rows:
+                passed = share(window, passed, sums)
+                passed = passed._replace(rows=gathered(context, passed.rows))
+            learned = backward(window, passed, sums)
+            if not learned.gradients:
+                return learned
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, list(learned.gradients))
             return learned._replace(gradients=tuple(gradients))
 
         return one_window
 
-    def _apply(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Clips gradients that are summed over replicas and applies them; the norm before that."""
-        gradients, norm = optimizers.clip_by_global_norm(gradients, self._clip_norm)
-        optimizers.apply(self.optimizer, gradients, self._parameters)
-        if self.rule.decays:
-            tf.distribute.get_replica_context().merge_call(_shrink, args=(self.rule.decays,))
+    def _apply(self, learned: Learned | Update) -> tf.Tensor:
+        """Clips and applies gradients that are summed over replicas; their norm before that."""
+        rule, norm = self.rule, tf.constant(0.0)
+        if self._parameters:
+            gradients, norm = optimizers.clip_by_global_norm(learned.gradients, self._clip_norm)
+            optimizers.apply(self.optimizer, gradients, self._parameters)
+        context = tf.distribute.get_replica_context()
+        if rule.assigned:
+            context.merge_call(assign, args=(rule.assigned, learned.assigned))
+        if rule.decays:
+            context.merge_call(shrink, args=(rule.decays,))
         return norm
 
 
-def _shrink(strategy: Any, decays: Sequence[tuple[tf.Variable, float]]) -> None:
-    """Multiplies variables, on every replica."""
-    for variable, factor in decays:
-        strategy.extended.update(variable, lambda own, by: own.assign(by * own), args=(factor,))
-
-
-def _added(context: tf.distribute.ReplicaContext, sums: Sums) -> Sums:
-    """Sums over all replicas, in one exchange of one vector in double precision."""
-    sizes = [value.shape.num_elements() for value in sums.values()]
-    flat = tf.concat([tf.cast(value, tf.float64) for value in sums.values()], axis=0)
-    parts = tf.split(context.all_reduce(tf.distribute.ReduceOp.SUM, flat), sizes)
-    pairs = zip(sums.items(), parts, strict=True)
-    return {key: tf.cast(total, value.dtype) for (key, value), total in pairs}
+def _taken(sums: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Some of the sums, which are then no longer there."""
+    return [(name, sums.pop(name)) for name in names]
 
 
 def describe_rates(results: dict[str, Any], evaluator: GraphEvaluator) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The time loops. No other package loops over the steps of a sequence."""
 
+from orbit_snn.unroll.filters import filtered as filtered
 from orbit_snn.unroll.forward import check_inputs as check_inputs
 from orbit_snn.unroll.forward import check_interval as check_interval
 from orbit_snn.unroll.forward import forward as forward

@@ -1,5 +1,6 @@
 """What a test runs in a process of its own, because TensorFlow's devices are fixed once."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,10 @@ import tf_keras
 from orbit_snn import experiments
 from orbit_snn.data import from_arrays
 from orbit_snn.database import Database
-from orbit_snn.learning import BPTT
+from orbit_snn.learning import BPTT, RLS, Kernel
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training import Evaluator, Run, TrainingOptions
-from tests.system.regression import FEATURES, numpy_metrics, regression
+from tests.system.regression import FEATURES, numpy_metrics, regression, squared_error
 
 
 def prepare_digits(data_dir: str) -> bool:
@@ -31,6 +32,17 @@ RULES = {
         "learning.tbptt.update_every": "window",
     },
     "eprop": {"learning.type": "eprop", "learning.eprop.feedback.kind": "adaptive"},
+    "rls": {
+        "learning.type": "rls",
+        "learning.rls.strategy": "grad",
+        "learning.rls.window": 12,
+        "learning.rls.trust": 0.3,
+        "learning.rls.kernel.forgetting": 0.95,
+        "learning.rls.kernel.averaging": True,
+        "learning.rls.kernel.regularising_rows": 1,
+        "task.regularizer.rate_strength": 0.0,
+        "task.regularizer.l2": 0.0,
+    },
     "eprop in chunks": {
         "learning.type": "eprop",
         "learning.eprop.mode": "chunked",
@@ -90,6 +102,29 @@ def metrics_of_a_regression(replicas: int, batch_sizes: list[int], directory: st
     }
 
 
+def least_squares(replicas: int, steps: int, directory: str) -> dict:
+    """Weights, P and losses of every strategy that solves for weights, on padded sequences."""
+    strategy = build_strategy(
+        RuntimeConfig(distribution_strategy="mirrored", logical_cpus=replicas)
+    )
+    database = Database({"train": from_arrays(FEATURES)})
+    options = TrainingOptions(batch_size=4, train_steps=10, steps_per_loop=1, pictures=0)
+    found = {}
+    for name in ("inputs", "outputs", "jacobian", "scaled_jacobian"):
+        rule = RLS(name, Kernel(0.99, numerics="potter"), window=2)
+        with strategy.scope():
+            modules, db_info = squared_error()
+        path = os.path.join(directory, name)
+        run = Run(modules, db_info, database, rule, None, path, options, strategy=strategy)
+        losses = [run.trainer.train(tf.constant(1))["loss"] for _ in range(steps)]
+        found[name] = {
+            "losses": losses,
+            "values": [v.numpy().tolist() for v in rule.assigned],
+            "differing": differing(run),
+        }
+    return found
+
+
 def _scalars(run: Run, size: int, strategy: tf.distribute.Strategy) -> dict:
     with strategy.scope():
         evaluator = Evaluator(*run.task, "test", size, strategy=strategy)
@@ -100,7 +135,8 @@ def _scalars(run: Run, size: int, strategy: tf.distribute.Strategy) -> dict:
 def differing(run: Run) -> list[str]:
     """Names of variables that are not bit for bit the same on all replicas."""
     optimizer = run.trainer.optimizer
-    own = optimizer.variables() if callable(optimizer.variables) else optimizer.variables
+    own = () if optimizer is None else optimizer.variables
+    own = own() if callable(own) else own
     variables = [*run.task.training_modules.model.variables, *run.trainer.rule.variables, *own]
     copies = {v.name: [np.asarray(c) for c in getattr(v, "values", [v])] for v in variables}
     return [n for n, (first, *rest) in copies.items() if any((c != first).any() for c in rest)]

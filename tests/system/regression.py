@@ -23,14 +23,25 @@ MASK, TARGET = FEATURES["mask"], FEATURES["target"]
 RATE = 0.2  # spikes per step
 
 
-def regression():
-    """The assembled graph; its loss mixes what is summed in single and in double precision."""
+def network_node():
+    """A spiking network on padded sequences."""
     kind = {"dtype": tf.float32}
     hidden = Cell(
         LIF(N, **kind), Dense(F, N, seed=1, **kind), Dense(N, N, autapses=False, seed=2, **kind)
     )
     network = Network([hidden], {"out": Cell(LeakyIntegrator(K, **kind), Dense(N, K, **kind))})
-    net = NetworkNode("net", InputNode("inputs", mask="mask"), network, db_name="target")
+    return NetworkNode("net", InputNode("inputs", mask="mask"), network, db_name="target")
+
+
+def squared_error():
+    """The assembled graph of a squared error alone."""
+    loss = graph.MSE.of_node(network_node().out)
+    return graph.assemble_for_training(loss, {"loss": loss})
+
+
+def regression():
+    """The assembled graph; its loss mixes what is summed in single and in double precision."""
+    net = network_node()
     out = net.out
     weight = InputNode("weight of it", index=IdxType.SEQUENCES)
     mse = graph.MSE.of_node(out)

@@ -28,6 +28,14 @@ RULES = {
         "learning.eprop.update_every": "window",
         "learning.eprop.feedback.kind": "adaptive",
     },
+    "rls": {
+        "learning.type": "rls",
+        "learning.rls.strategy": "grad",
+        "learning.rls.window": 12,
+        "learning.rls.kernel.numerics": "potter",
+        "learning.rls.kernel.forgetting": 0.95,
+        "learning.rls.kernel.averaging": "true",
+    },
 }
 
 

@@ -1,0 +1,96 @@
+"""Derivatives of every output of a window by every synapse: one row for each output and step.
+
+An output depends on a synapse through the current that the synapse adds, so a row is the product of
+what arrived at the synapses and the gradient to the currents that a reverse pass gives, seeded with
+that one output. All seeds are one reverse pass, of a batch that is as many times larger.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from orbit_snn import unroll
+from orbit_snn.cells import Cell
+from orbit_snn.learning.rls.layers import Layer, Place
+from orbit_snn.types import CellTrajectory, Trajectory
+
+
+def synapse_rows(layer: Layer, trajectory: CellTrajectory) -> tf.Tensor:
+    """Derivative of each neuron's output by its own synapses, the others' outputs as they are.
+
+    Returns:
+      `[T B, P, N]`: of the output of neuron n at a step by the weight from p to n, through the
+      neuron's own memory from the first step of the window on: eligibility traces.
+    """
+    steps, size, units = trajectory.outputs.shape
+    seeds = tf.broadcast_to(
+        tf.eye(steps, dtype=layer.dtype)[:, :, tf.newaxis], [steps, steps, units]
+    )
+    doutputs = _for_every_example(seeds, size)
+    back = _reverse(layer.place.cell, _repeated(trajectory, steps), doutputs, couple=False)
+    return _rows(layer, trajectory, back.currents, steps)
+
+
+def output_rows(
+    place: Place, layers: Mapping[Place, Layer], trajectory: Trajectory
+) -> dict[Place, tf.Tensor]:
+    """Derivative of every output of one cell or readout by all synapses on the way to it.
+
+    Args:
+      place: whose outputs.
+      layers: trained ones of its network.
+      trajectory: of the network.
+
+    Returns:
+      `[T K B, P, N]` for each layer; those that the output does not depend on are left out.
+    """
+    node, network = place.node, place.node.module
+    own = place.trajectory({node.name: trajectory})
+    steps, size, outputs = own.outputs.shape
+    count = steps * outputs
+    seeds = tf.reshape(tf.eye(count, dtype=place.cell.neuron.dtype), [count, steps, outputs])
+    signal: Any = _for_every_example(tf.transpose(seeds, [1, 0, 2]), size)
+    last = len(network.cells) - 1 if isinstance(place.key, str) else place.key
+    path = [Place(node, index) for index in reversed(range(last + 1))]
+    found = {}
+    for each in [place, *path] if isinstance(place.key, str) else path:
+        cell_trajectory = each.trajectory({node.name: trajectory})
+        back = _reverse(each.cell, _repeated(cell_trajectory, count), signal, couple=True)
+        if each in layers:
+            found[each] = _rows(layers[each], cell_trajectory, back.currents, count)
+        signal = back.inputs
+    return found
+
+
+def _reverse(
+    cell: Cell, trajectory: CellTrajectory, doutputs: tf.Tensor, couple: bool
+) -> unroll.Reverse:
+    return unroll.reverse(cell, trajectory, doutputs, couple=couple)
+
+
+def _for_every_example(seeds: tf.Tensor, size: int) -> tf.Tensor:
+    """`[T, S, N]` to `[T, S B, N]`."""
+    return tf.repeat(seeds, size, axis=1)
+
+
+def _repeated(trajectory: CellTrajectory, count: int) -> CellTrajectory:
+    """A trajectory whose batch stands there `count` times."""
+    along = lambda axis: lambda x: tf.concat([x] * count, axis=axis)  # noqa: E731
+    over = {name: 1 for name in ("inputs", "history", "currents", "outputs", "previous_outputs")}
+    over |= {"initial": 0, "final": 0}
+    changed = {
+        name: tf.nest.map_structure(along(axis), getattr(trajectory, name))
+        for name, axis in over.items()
+        if getattr(trajectory, name) is not None
+    }
+    return trajectory._replace(**changed)
+
+
+def _rows(layer: Layer, trajectory: CellTrajectory, dcurrents: tf.Tensor, count: int) -> tf.Tensor:
+    """`[S B, P, N]` of gradients to the currents, `[T, S B, N]`."""
+    arriving = layer.arriving(trajectory)
+    steps, size, wide = arriving.shape
+    dcurrents = tf.reshape(dcurrents, [steps, count, size, layer.units])
+    products = tf.einsum("tbp,tsbn->sbpn", arriving, dcurrents)
+    return tf.reshape(products, [count * size, wide, layer.units]) * layer.mask()

@@ -1,0 +1,118 @@
+"""Which least-squares problems a strategy makes of a model."""
+
+from collections.abc import Sequence
+
+from orbit_snn.graph import GraphError, TrainingModules
+from orbit_snn.learning.feedback import FeedbackMatrices
+from orbit_snn.learning.rls.inputs import OwnInputs, SharedInputs, linear_filter
+from orbit_snn.learning.rls.kalman import Outputs
+from orbit_snn.learning.rls.layers import Layer, Place, places
+from orbit_snn.learning.rls.options import Options
+from orbit_snn.learning.rls.outputs import Rates
+from orbit_snn.learning.rls.problem import Problem, gigabytes
+
+_MOST_WEIGHTS = 20_000
+
+
+def problems_for(
+    options: Options, modules: TrainingModules, taught: Sequence[Place]
+) -> tuple[list[Problem], FeedbackMatrices | None]:
+    """The problems of a model, and the feedback that they use.
+
+    Raises:
+      GraphError: where there is nothing that the strategy could train.
+      ValueError: for more weights than fit into one P.
+    """
+    _check_kept(modules)
+    feedback = None
+    if options.strategy == "inputs":
+        problems: list[Problem] = [_inputs(place) for place in taught]
+    elif options.strategy == "outputs":
+        problems, feedback = _outputs(options, modules, taught)
+    else:
+        problems = [_derivatives(options, taught)]
+    return problems, feedback
+
+
+def _inputs(place: Place) -> Problem:
+    layer = _trained(place)
+    response = None if place.cell.recurrent is not None else linear_filter(place.cell.neuron)
+    return OwnInputs(layer) if response is None else SharedInputs(layer, response)
+
+
+def _outputs(
+    options: Options, modules: TrainingModules, taught: Sequence[Place]
+) -> tuple[list[Problem], FeedbackMatrices | None]:
+    recurrent = [place for place in taught if place.cell.recurrent is not None]
+    if recurrent:
+        return [
+            Rates(_trained(each, True), options.alignment == "published") for each in recurrent
+        ], None
+    problems: list[Problem] = []
+    networks = tuple(node for node in modules.model.networks if any(p.node is node for p in taught))
+    feedback = FeedbackMatrices(options.feedback, networks, False, options.seed)
+    for node in networks:
+        place = places(node)[len(node.cells) - 1]
+        if place.cell.recurrent is None:
+            raise GraphError(
+                f"strategy=outputs trains recurrent weights, and `{place.name}`, which the "
+                "readouts of the loss read, has none; give the cell a recurrent connection, or use "
+                "strategy=inputs."
+            )
+        readouts = [each for each in taught if each.node is node]
+        problems += [_inputs(each) for each in readouts]
+        problems.append(
+            Rates(_trained(place, True), options.alignment == "published", feedback, readouts)
+        )
+    return problems, feedback
+
+
+def _derivatives(options: Options, taught: Sequence[Place]) -> Problem:
+    nodes = {id(place.node): place.node for place in taught}
+    if len(nodes) > 1:
+        names = " and ".join(f"`{node.name}`" for node in nodes.values())
+        raise GraphError(
+            f"strategy={options.strategy} explains the outputs of one network, and the loss looks "
+            f"at {names}; use strategy=inputs, or one network with several readouts."
+        )
+    (node,) = nodes.values()
+    every = [Layer(place) for place in places(node)]
+    layers = {layer.place: layer for layer in every if layer.rows}
+    if not layers:
+        raise GraphError(f"`{node.name}` has no trained weights; make some of them trainable.")
+    for place in layers:
+        if place.cell.neuron.parameters:
+            name = place.cell.neuron.parameters[0].name
+            raise GraphError(
+                f"strategy={options.strategy} trains weights, and `{place.name}` has a trained "
+                f"constant, {name}; fix it, or use strategy=grad."
+            )
+    groups = "all" if options.strategy == "jacobian" else options.groups
+    problem = Outputs(node, layers, taught, groups)
+    if groups == "all" and problem.size > _MOST_WEIGHTS:
+        dtype = next(iter(layers.values())).dtype
+        raise ValueError(
+            f"strategy=jacobian has one P for all {problem.size} weights of `{node.name}`, "
+            f"{gigabytes(problem, dtype):.1f} GB; at most {_MOST_WEIGHTS} are allowed. Use "
+            "strategy=scaled_jacobian with groups=node."
+        )
+    return problem
+
+
+def _trained(place: Place, recurrent_only: bool = False) -> Layer:
+    layer = Layer(place, recurrent_only)
+    if not layer.rows:
+        raise GraphError(
+            f"the weights onto `{place.name}` are not trained, and least squares would change "
+            "them; make its connections trainable."
+        )
+    return layer
+
+
+def _check_kept(modules: TrainingModules) -> None:
+    for node in modules.model.networks:
+        if node.module.checkpoint_every is not None:
+            raise GraphError(
+                f"`{node.name}` keeps every {node.module.checkpoint_every}-th state only "
+                "(checkpoint_every), and least squares looks at all of a window; set it to null."
+            )
