@@ -29,6 +29,10 @@ class Sums(tf.Module):
                 name="values",
             )
 
+    def zeros(self) -> dict[str, tf.Tensor]:
+        """Vectors of nothing, to be added to with `plus`."""
+        return {name: tf.zeros([size], tf.float64) for name, size in self._sizes.items()}
+
     def add(self, vectors: Mapping[str, tf.Tensor]) -> None:
         """Adds vectors `[size]`; in replica context.
 
@@ -53,6 +57,20 @@ class Sums(tf.Module):
     @tf.function
     def _read(self) -> tf.Tensor:
         return self._values.read_value()
+
+
+def plus(total: Mapping[str, tf.Tensor], more: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Vectors of the same names added up, in double precision.
+
+    Raises:
+      ValueError: where the names differ.
+    """
+    if set(total) != set(more):
+        raise ValueError(f"got sums of {sorted(more)}; expected {sorted(total)}.")
+    return {
+        name: value + tf.cast(tf.reshape(more[name], [-1]), tf.float64)
+        for name, value in total.items()
+    }
 
 
 def rate_summary(rates: Sequence[float], dt_ms: float) -> dict[str, float]:

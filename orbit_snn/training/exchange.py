@@ -18,8 +18,18 @@ def gathered(context: tf.distribute.ReplicaContext, rows: Any) -> Any:
     return tf.nest.map_structure(along_rows, rows, context.all_gather(rows, axis=0))
 
 
-def assign(strategy: Any, variables: Sequence[tf.Variable], values: Sequence[Any]) -> None:
-    """Gives variables new values, on every replica its own."""
+def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
+    """Gives variables new values, which are the same on every replica; in replica context."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync > 1:
+        context.merge_call(_assign, args=(variables, values))
+        return
+    for variable, value in zip(variables, values, strict=True):
+        (own,) = getattr(variable, "values", (variable,))
+        own.assign(value)
+
+
+def _assign(strategy: Any, variables: Sequence[tf.Variable], values: Sequence[Any]) -> None:
     for variable, value in zip(variables, values, strict=True):
         strategy.extended.update(variable, lambda own, new: own.assign(new), args=(value,))
 

@@ -1,6 +1,6 @@
 """The trainer: one learning rule, one assembled model, any strategy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from orbit_snn.graph.evaluation import RATES, GraphEvaluator
 from orbit_snn.learning import LearningRule
 from orbit_snn.learning.base import Forward, Learned, Update, window_of
 from orbit_snn.metrics import Sums as RunningSums
-from orbit_snn.metrics import rate_summary
+from orbit_snn.metrics import plus, rate_summary
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.exchange import added, assign, gathered, shrink
@@ -24,7 +24,7 @@ from orbit_snn.training.task import time_axis_maker, trace
 from orbit_snn.types import Batch
 from orbit_snn.unroll import chunks
 
-_LOSS = "loss/"
+_LOSS, _NORM = "loss/", "gradient_norm"
 _UNROLLED = 8  # windows that are traced one by one
 _MOST_UNROLLED = 64
 
@@ -103,7 +103,8 @@ class Trainer(orbit.StandardTrainer):
             self._check_optimizer()
             optimizers.build_slots(optimizer, self._parameters)
         losses = {_LOSS + key: size for key, size in shapes.losses.items()}
-        measured = {name: 2 for name in ("gradient_norm", *rule.reported)}
+        self._measured = (*[_NORM] * bool(self._parameters), *rule.reported)
+        measured = dict.fromkeys(self._measured, 2)
         self._sums = RunningSums({**losses, **shapes.reports, **measured})
 
     def _check_parts(self) -> None:
@@ -196,8 +197,8 @@ class Trainer(orbit.StandardTrainer):
           TrainingError: where the loss or a gradient was not finite.
         """
         modules, sums = self.training_modules, self._sums.read()
-        names = ("gradient_norm", *self.rule.reported)
-        measured = {name: total / count for name, (total, count) in _taken(sums, names)}
+        pairs = [(name, sums.pop(name)) for name in self._measured]
+        measured = {name: total / count for name, (total, count) in pairs}
         losses = {k.removeprefix(_LOSS): sums.pop(k) for k in [*sums] if k.startswith(_LOSS)}
         (loss,) = (float(v) for v in modules.loss.values(losses))
         reported = modules.evaluator.results(sums, learning=True)
@@ -205,8 +206,8 @@ class Trainer(orbit.StandardTrainer):
         step = int(self.global_step.numpy())
         if problem := self.rule.problem():
             raise TrainingError(f"in the loop that ended at step {step}: {problem}")
-        for name in ("loss", "gradient_norm"):
-            if not np.isfinite(results[name]):
+        for name in ("loss", _NORM):
+            if not np.isfinite(results.get(name, 0.0)):
                 raise TrainingError(
                     f"the {name.replace('_', ' ')} is {results[name]} in the loop that ended at "
                     f"step {step}; lower the learning rate or set trainer.clip_norm. Nothing of "
@@ -218,29 +219,37 @@ class Trainer(orbit.StandardTrainer):
 
     def _replica_step(self, batch: Batch) -> None:
         """All windows of one batch, on one replica."""
+        learn = self._learn
+        if self.strategy.num_replicas_in_sync == 1 and not self._parameters:
+            # No optimizer in between: windows, and what the rule assigns, are one program.
+            learn = tf.function(learn, jit_compile=self._xla, autograph=False)
+        self._sums.add(learn(batch))
+
+    def _learn(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Updates after every window; sums over the windows, of the names of `_sums`."""
         alone = self.strategy.num_replicas_in_sync == 1
         one_window: Callable[[Batch, Any], Learned | Update]
         one_window = self._alone() if alone else self._together()
-        size = next(iter(batch.values())).shape[0]
-        state = self.rule.initial_state(self.training_modules, size)
 
-        def learn(start: Any, steps: int, state: Any) -> Any:
+        def learn(start: Any, steps: int, carry: Any) -> Any:
+            state, sums = carry
             window = window_of(batch, self.training_modules.temporal, start, steps)
             learned = one_window(window, state)
-            norm = self._apply(learned)
+            norms = self._apply(learned)
             losses = {_LOSS + key: value for key, value in learned.sums.items()}
-            norms = tf.stack([norm, tf.ones_like(norm)])
-            measured = {**learned.measured, "gradient_norm": norms}
-            self._sums.add({**losses, **learned.reports, **measured})
-            return learned.state
+            more = {**losses, **learned.reports, **learned.measured, **norms}
+            return learned.state, plus(sums, more)
 
+        size = next(iter(batch.values())).shape[0]
+        carry = self.rule.initial_state(self.training_modules, size), self._sums.zeros()
         looped = self._looped_windows
         steps = self.windows[0].stop
-        state = chunks.consecutive(
-            looped, steps, lambda state, start: learn(start, steps, state), state
+        carry = chunks.consecutive(
+            looped, steps, lambda carry, start: learn(start, steps, carry), carry
         )
         for start, stop in self.windows[looped:]:
-            state = learn(start, stop - start, state)
+            carry = learn(start, stop - start, carry)
+        return carry[1]
 
     @property
     def _looped_windows(self) -> int:
@@ -248,7 +257,8 @@ class Trainer(orbit.StandardTrainer):
 
         Several replicas exchange gradients after each window, which they cannot do in a loop.
         """
-        if len(self.windows) <= _UNROLLED or self.strategy.num_replicas_in_sync > 1:
+        unrolled = _UNROLLED if self._parameters else 1
+        if len(self.windows) <= unrolled or self.strategy.num_replicas_in_sync > 1:
             return 0
         return sum(w.stop - w.start == self.windows[0].stop for w in self.windows)
 
@@ -292,23 +302,18 @@ class Trainer(orbit.StandardTrainer):
 
         return one_window
 
-    def _apply(self, learned: Learned | Update) -> tf.Tensor:
+    def _apply(self, learned: Learned | Update) -> dict[str, tf.Tensor]:
         """Clips and applies gradients that are summed over replicas; their norm before that."""
-        rule, norm = self.rule, tf.constant(0.0)
+        rule, norms = self.rule, {}
         if self._parameters:
             gradients, norm = optimizers.clip_by_global_norm(learned.gradients, self._clip_norm)
             optimizers.apply(self.optimizer, gradients, self._parameters)
-        context = tf.distribute.get_replica_context()
+            norms = {_NORM: tf.stack([norm, tf.ones_like(norm)])}
         if rule.assigned:
-            context.merge_call(assign, args=(rule.assigned, learned.assigned))
+            assign(rule.assigned, learned.assigned)
         if rule.decays:
-            context.merge_call(shrink, args=(rule.decays,))
-        return norm
-
-
-def _taken(sums: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
-    """Some of the sums, which are then no longer there."""
-    return [(name, sums.pop(name)) for name in names]
+            tf.distribute.get_replica_context().merge_call(shrink, args=(rule.decays,))
+        return norms
 
 
 def describe_rates(results: dict[str, Any], evaluator: GraphEvaluator) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def least_squares(replicas: int, steps: int, directory: str) -> dict:
     options = TrainingOptions(batch_size=4, train_steps=10, steps_per_loop=1, pictures=0)
     found = {}
     for name in ("inputs", "outputs", "jacobian", "scaled_jacobian"):
-        rule = RLS(name, Kernel(0.99, numerics="potter"), window=2)
+        rule = RLS(name, Kernel(0.99), window=2)
         with strategy.scope():
             modules, db_info = squared_error()
         path = os.path.join(directory, name)

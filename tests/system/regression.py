@@ -23,9 +23,9 @@ MASK, TARGET = FEATURES["mask"], FEATURES["target"]
 RATE = 0.2  # spikes per step
 
 
-def network_node():
+def network_node(dtype=tf.float32):
     """A spiking network on padded sequences."""
-    kind = {"dtype": tf.float32}
+    kind = {"dtype": dtype}
     hidden = Cell(
         LIF(N, **kind), Dense(F, N, seed=1, **kind), Dense(N, N, autapses=False, seed=2, **kind)
     )
@@ -34,8 +34,8 @@ def network_node():
 
 
 def squared_error():
-    """The assembled graph of a squared error alone."""
-    loss = graph.MSE.of_node(network_node().out)
+    """The assembled graph of a squared error alone, in double precision."""
+    loss = graph.MSE.of_node(network_node(tf.float64).out)
     return graph.assemble_for_training(loss, {"loss": loss})
 
 

@@ -39,7 +39,8 @@ def with_few_steps(
     """The command with its own Python, a directory of the test's, and few steps."""
     kept = [sys.executable, *command[1:]]
     kept = [word for word in kept if not word.startswith(("--model_dir", "--params_override"))]
-    override = f"--params_override={FEW},task.data_dir={data_dir}"
+    of_digits = ",".join([FEW, f"task.data_dir={data_dir}"])
+    override = f"--params_override={of_digits if '--experiment=digits' in kept else FEW}"
     return [*kept, f"--model_dir={model_dir}", override]
 
 
@@ -64,13 +65,15 @@ def test_ci_calls_the_test_command() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_training_commands_run(number: int, tmp_path: pathlib.Path) -> None:
+    assert len(command_lines()) == 4
     command = shlex.split(command_lines()[number])
     model_dir = tmp_path / "run"
     out = run(with_few_steps(command, model_dir, tmp_path / "data"), ROOT)
     assert "test at step 20" in out
-    assert json.loads((model_dir / "results.json").read_text())["examples"] == 360
+    examples = 360 if "--experiment=digits" in command else 1
+    assert json.loads((model_dir / "results.json").read_text())["examples"] == examples
 
 
 def test_the_python_program_runs_and_learns(tmp_path: pathlib.Path) -> None:
