@@ -100,6 +100,6 @@ def test_names_that_the_readme_shows_exist() -> None:
     modules = ("graph", "training", "neurons", "connections", "cells", "networks", "learning")
     modules += ("data", "database", "surrogate")
     known = {name for m in modules for name in dir(importlib.import_module(f"orbit_snn.{m}"))}
-    shown = set(re.findall(r"(?<![\w.])([A-Z]\w+)\(", README)) - {"Adam"}
+    shown = set(re.findall(r"(?<![\w.])([A-Z]\w+)\(", README)) - {"Adam", "SGD"}
     assert len(shown) > 30
     assert not shown - known
