@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from orbit_snn import unroll
 from orbit_snn.cells import Cell
+from orbit_snn.connections import Connection
 from orbit_snn.types import CellTrajectory, NetworkState, OutputGradients, Trajectory
+from orbit_snn.unroll import Parts, Reverse
 
 
 class Network(tf.Module):
@@ -20,10 +22,12 @@ class Network(tf.Module):
       readouts: by name, or one cell, which is then called `output`; none for a network that others
         read.
       checkpoint_every: keep every C-th state of a sequence only (see `unroll.forward`).
+      feedback: by name of a readout, a connection of fixed weights through which what it gave one
+        step before is part of the first cell's current, as in FORCE (Sussillo & Abbott 2009).
       name: of the module.
 
     Raises:
-      ValueError: for no cells, or sizes that do not fit.
+      ValueError: for no cells, sizes that do not fit, or feedback that is trained or checkpointed.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Network(tf.Module):
         cells: Sequence[Cell],
         readouts: Mapping[str, Cell] | Cell = types.MappingProxyType({}),
         checkpoint_every: int | None = None,
+        feedback: Mapping[str, Connection] = types.MappingProxyType({}),
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -48,6 +53,8 @@ class Network(tf.Module):
         self.cells = tuple(cells)
         self.readouts = readouts
         self.checkpoint_every = checkpoint_every
+        self.feedback = dict(feedback)
+        _check_feedback(self)
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """State before the first step of every cell and readout."""
@@ -65,6 +72,13 @@ class Network(tf.Module):
             `trajectory.final`; the network itself remembers nothing.
         """
         state = self.initial_state(xs.shape[1]) if state is None else state
+        if self.feedback:
+            states = [*state.cells, *[state.readouts[name] for name in self.readouts]]
+            done = unroll.forward_together(self._parts, xs, states)
+            count = len(self.cells)
+            return Trajectory(
+                tuple(done[:count]), dict(zip(self.readouts, done[count:], strict=True))
+            )
         cells: list[CellTrajectory] = []
         for cell, own in zip(self.cells, state.cells, strict=True):
             cells.append(unroll.forward(cell, xs, own, self.checkpoint_every))
@@ -93,6 +107,10 @@ class Network(tf.Module):
         Returns:
           The gradients, and that to the inputs, `[T, B, F]`, or None.
         """
+        if self.feedback:
+            backs = self.reverse_all(trajectory, direct, cut_every)
+            found = tuple(gradient for back in backs for gradient in back.gradients)
+            return found, backs[0].inputs if inputs_needed else None
         every: dict[str, Any] = {
             "checkpoint_every": self.checkpoint_every,
             "cut_every": cut_every,
@@ -119,6 +137,27 @@ class Network(tf.Module):
             above = back.inputs
         return tuple(g for group in (*hidden, *gradients) for g in group), above
 
+    def reverse_all(
+        self, trajectory: Trajectory, direct: OutputGradients, cut_every: int | None = None
+    ) -> list[Reverse]:
+        """Results of a network with feedback for each cell, then each readout; as `reverse`."""
+        cells, readouts = trajectory.cells, trajectory.readouts
+        signals = [
+            tf.zeros_like(own.outputs) if signal is None else signal
+            for own, signal in zip(cells, direct.cells, strict=True)
+        ]
+        return unroll.reverse_together(
+            self._parts,
+            [*cells, *[readouts[name] for name in self.readouts]],
+            [*signals, *[direct.readouts[name] for name in self.readouts]],
+            [*direct.histories, *[None] * len(readouts)],
+            cut_every,
+        )
+
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.cells, self.readouts, self.feedback)
+
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables: the cells' from the input on, then the readouts'."""
@@ -139,3 +178,26 @@ def _check_fit(below: Cell, above: Cell) -> None:
             f"a cell of {below.neuron.units} neurons feeds one that takes "
             f"{above.feedforward.inputs} inputs; make them equal."
         )
+
+
+def _check_feedback(network: Network) -> None:
+    first = network.cells[0].neuron.units
+    for name, connection in network.feedback.items():
+        if name not in network.readouts:
+            raise ValueError(
+                f"feedback is from the readout {name!r}; the network has "
+                f"{', '.join(network.readouts) or 'none'}."
+            )
+        sizes = (network.readouts[name].neuron.units, first)
+        if (connection.inputs, connection.units) != sizes:
+            raise ValueError(
+                f"the feedback from {name!r} is {connection.inputs} onto {connection.units}; "
+                f"expected {sizes[0]} outputs onto the first cell's {sizes[1]} neurons."
+            )
+        if connection.parameters:
+            raise ValueError(
+                f"the feedback from {name!r} is trained, and no rule trains feedback; make it with "
+                "trainable=False."
+            )
+    if network.feedback and network.checkpoint_every is not None:
+        raise ValueError("a network with feedback keeps all states; set checkpoint_every to None.")

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from orbit_snn.adjoint import cut, output_adjoint, step_adjoint
 from orbit_snn.cells import Cell
+from orbit_snn.neurons import Neuron
 from orbit_snn.types import CellTrajectory, State
 from orbit_snn.unroll.forward import new_array, scan, steps_of, tree_map
 
@@ -37,8 +38,8 @@ class Reverse(NamedTuple):
     currents: tf.Tensor | None
 
 
-class _Carry(NamedTuple):
-    """What the reverse loop hands from step t + 1 to step t."""
+class Carry(NamedTuple):
+    """What a reverse loop hands from step t + 1 to step t."""
 
     state: State  # dE/ds(t) by way of s(t + 1)
     current: tf.Tensor  # dE/dI(t + 1), [B, N]
@@ -80,7 +81,7 @@ def reverse(
       dhistory: gradient to `trajectory.history` other than by way of the outputs, or None.
     """
     steps = trajectory.inputs.shape[0]
-    carry = _first_carry(cell, trajectory)
+    carry = first_carry(cell, trajectory)
     if trajectory.history is not None:
         block = _Block(
             trajectory.inputs,
@@ -92,7 +93,7 @@ def reverse(
             cell, block, doutputs, carry, 0, cut_every, couple, dhistory
         )
         carry = _into_initial(cell, trajectory.initial, carry, couple)
-        weights = _weight_gradients(cell, block, dcurrents)
+        weights = weight_gradients(cell, block.inputs, block.previous_outputs, dcurrents)
         inputs = cell.feedforward.transpose(dcurrents) if inputs_needed else None
         return Reverse((*weights, *carry.parameters), inputs, carry.state, dcurrents)
     if checkpoint_every is None:
@@ -105,12 +106,12 @@ def _reverse_scan(
     cell: Cell,
     block: _Block,
     doutputs: tf.Tensor,
-    carry: _Carry,
+    carry: Carry,
     start: Any,
     cut_every: int | None,
     couple: bool,
     dhistory: State | None = None,
-) -> tuple[tf.Tensor, _Carry]:
+) -> tuple[tf.Tensor, Carry]:
     """Gradients to the currents of a block, `[C, B, N]`, and the carry that leaves it.
 
     `start` is the block's first step in the sequence, which `cut_every` counts from.
@@ -125,23 +126,22 @@ def _reverse_scan(
     if dhistory is not None:
         states = tree_map(lambda leaf: new_array(leaf, steps + 1).unstack(leaf), dhistory)
 
-    def body(t: tf.Tensor, carry: _Carry, dcurrents: tf.TensorArray) -> tuple:
-        doutput = direct.read(t)
+    def body(t: tf.Tensor, carry: Carry, dcurrents: tf.TensorArray) -> tuple:
+        coupled = None
         if recurrent is not None:
-            doutput += recurrent.transpose(carry.current, transposed)
-        after = tree_map(lambda array: array.read(t + 1), history)
-        before = tree_map(lambda array: array.read(t), history)
-        adjoint, own = output_adjoint(cell.neuron, after, doutput)
-        if cut_every is not None:
-            uncut = tf.cast((start + t + 1) % cut_every != 0, doutput.dtype)
-            adjoint = cut(cell.neuron, after, direct.read(t), adjoint, uncut)
-            carry = carry._replace(state=tree_map(lambda leaf: uncut * leaf, carry.state))
-        adjoint = tree_map(tf.add, adjoint, carry.state)
-        if states is not None:
-            adjoint = tree_map(lambda leaf, array: leaf + array.read(t + 1), adjoint, states)
-        dstate, dcurrent, more = step_adjoint(cell.neuron, before, currents.read(t), adjoint)
-        parameters = tuple(a + b + c for a, b, c in zip(carry.parameters, own, more, strict=True))
-        return t - 1, _Carry(dstate, dcurrent, parameters), dcurrents.write(t, dcurrent)
+            coupled = recurrent.transpose(carry.current, transposed)
+        carry = back_one_step(
+            cell.neuron,
+            tree_map(lambda array: array.read(t), history),
+            tree_map(lambda array: array.read(t + 1), history),
+            currents.read(t),
+            direct.read(t),
+            coupled,
+            carry,
+            None if states is None else tree_map(lambda array: array.read(t + 1), states),
+            None if cut_every is None else (start + t + 1) % cut_every != 0,
+        )
+        return t - 1, carry, dcurrents.write(t, carry.current)
 
     dcurrents = new_array(block.currents, steps)
     _, carry, dcurrents = tf.while_loop(
@@ -150,7 +150,46 @@ def _reverse_scan(
     return dcurrents.stack(), carry
 
 
-def _into_initial(cell: Cell, initial: State, carry: _Carry, couple: bool) -> _Carry:
+def back_one_step(
+    neuron: Neuron,
+    before: State,
+    after: State,
+    current: tf.Tensor,
+    direct: tf.Tensor,
+    coupled: tf.Tensor | None,
+    carry: Carry,
+    dstate: State | None,
+    keeps: tf.Tensor | None,
+) -> Carry:
+    """Goes back through one step of a population.
+
+    Args:
+      neuron: the population.
+      before: state before the step.
+      after: state after it.
+      current: of the step, `[B, N]`.
+      direct: gradient to the output, `[B, N]`, other than by way of the next step's currents.
+      coupled: gradient by that way, or None.
+      carry: of the next step.
+      dstate: gradient to the state after the step other than by way of outputs, or None.
+      keeps: False where the state after the step is cut from it, or None for nowhere.
+    """
+    doutput = direct if coupled is None else direct + coupled
+    adjoint, own = output_adjoint(neuron, after, doutput)
+    state = carry.state
+    if keeps is not None:
+        uncut = tf.cast(keeps, doutput.dtype)
+        adjoint = cut(neuron, after, direct, adjoint, uncut)
+        state = tree_map(lambda leaf: uncut * leaf, state)
+    adjoint = tree_map(tf.add, adjoint, state)
+    if dstate is not None:
+        adjoint = tree_map(tf.add, adjoint, dstate)
+    earlier, dcurrent, more = step_adjoint(neuron, before, current, adjoint)
+    parameters = tuple(a + b + c for a, b, c in zip(carry.parameters, own, more, strict=True))
+    return Carry(earlier, dcurrent, parameters)
+
+
+def _into_initial(cell: Cell, initial: State, carry: Carry, couple: bool) -> Carry:
     """The carry of the first step taken through the output of the initial state.
 
     That output is in the recurrent current of the first step: it passes gradient to the initial
@@ -174,7 +213,7 @@ class _BlockReverse(NamedTuple):
     cut_every: int | None
     couple: bool
 
-    def run(self, steps: int, carry: _Carry, inputs_needed: bool) -> Reverse:
+    def run(self, steps: int, carry: Carry, inputs_needed: bool) -> Reverse:
         """Blocks from the last to the first; weight gradients are added up on the way."""
         whole, tail = divmod(steps, self.every)
         totals: tuple[tf.Tensor, ...] = self._zeros()
@@ -184,7 +223,7 @@ class _BlockReverse(NamedTuple):
         shape = [self.every, *self.doutputs.shape[1:]]
         stack = tf.TensorArray(self.doutputs.dtype, whole if inputs_needed else 0)
 
-        def body(index: tf.Tensor, carry: _Carry, totals: Any, stack: tf.TensorArray) -> tuple:
+        def body(index: tf.Tensor, carry: Carry, totals: Any, stack: tf.TensorArray) -> tuple:
             carry, totals, dcurrents = self._block(index, self.every, carry, totals)
             if inputs_needed:
                 stack = stack.write(index, tf.ensure_shape(dcurrents, shape))
@@ -206,7 +245,7 @@ class _BlockReverse(NamedTuple):
         count = len(self.cell.parameters) - len(self.cell.neuron.parameters)
         return tuple(tf.zeros(p.shape, p.dtype) for p in self.cell.parameters[:count])
 
-    def _block(self, index: Any, length: int, carry: _Carry, totals: Any) -> tuple:
+    def _block(self, index: Any, length: int, carry: Carry, totals: Any) -> tuple:
         """Computes one block again and goes back through it."""
         start = index * self.every
         state = tree_map(lambda leaf: leaf[index], self.trajectory.checkpoints)
@@ -218,22 +257,24 @@ class _BlockReverse(NamedTuple):
         dcurrents, carry = _reverse_scan(
             self.cell, block, direct, carry, start, self.cut_every, self.couple
         )
-        more = _weight_gradients(self.cell, block, dcurrents)
+        more = weight_gradients(self.cell, block.inputs, block.previous_outputs, dcurrents)
         return carry, tuple(a + b for a, b in zip(totals, more, strict=True)), dcurrents
 
 
-def _first_carry(cell: Cell, trajectory: CellTrajectory) -> _Carry:
+def first_carry(cell: Cell, trajectory: CellTrajectory) -> Carry:
     """Nothing comes from after the last step."""
-    return _Carry(
+    return Carry(
         tree_map(tf.zeros_like, trajectory.final),
         tf.zeros_like(trajectory.outputs[0]),
         tuple(tf.zeros(p.shape, p.dtype) for p in cell.neuron.parameters),
     )
 
 
-def _weight_gradients(cell: Cell, block: _Block, dcurrents: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def weight_gradients(
+    cell: Cell, inputs: tf.Tensor, previous: tf.Tensor | None, dcurrents: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
     """Gradients to the parameters of the connections, one product each."""
-    feedforward = cell.feedforward.weight_gradient(block.inputs, dcurrents)
+    feedforward = cell.feedforward.weight_gradient(inputs, dcurrents)
     if cell.recurrent is None:
         return feedforward
-    return (*feedforward, *cell.recurrent.weight_gradient(block.previous_outputs, dcurrents))
+    return (*feedforward, *cell.recurrent.weight_gradient(previous, dcurrents))

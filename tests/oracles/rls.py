@@ -1,9 +1,9 @@
 """Recursive least squares, FORCE and EKF learning, written literally in float64.
 
 Section numbers are those of the specification of RLS. Row vectors: y = x W, kernels presynaptic
-first, error E = prediction - target, updates subtract, P0 = I / alpha. X is [B, f_in], B being all
-rows of one update; time is the first axis. Where a rate network takes a state x [N], it also takes
-[B, N] (parallel trials, one block of B rows each update); targets are then [T, B, k].
+first, E = prediction - target, updates subtract, P0 = I / alpha. X is [B, f_in], B all rows of one
+update; time is the first axis. Rate networks that take a state x [N] also take [B, N], parallel
+trials, a block of B rows each update (not `curbd`); targets are then [T, B, k].
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Arr = np.ndarray
-Maybe = np.ndarray | None
 Blocks = Sequence[np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
-Learn = int | np.ndarray
+TAUS = (0.02, 0.002)  # tau_d, tau_r in s
+LIF = (5e-5, 0.01, 40, -65.0, -40.0, -40.0)  # dt, tau_m in s, refractory steps, reset, peak, BIAS
 
 
 class Force(NamedTuple):
-    """A run: readout w [N, k], recurrent m [N, N], outputs z [T, k] before the update of their step,
+    """A run: readout w [N, k], recurrent m [N, N], outputs z [T, k] before the update of a step,
     rates r [T, N], P; extra [T, N]: the target network's rates (full-FORCE), or the spikes."""
 
     w: Arr
@@ -29,20 +29,17 @@ class Force(NamedTuple):
     z: Arr
     r: Arr
     p: Any
-    extra: Maybe = None
+    extra: Arr | None = None
 
 
-def ridge(
-    x: Blocks, y: Blocks, w0: Arr, alpha=1.0, forgetting=1.0, kappa=1.0, weights: Any = None
-) -> Pair:
+def ridge(x: Blocks, y: Blocks, w0: Arr, alpha=1.0, forgetting=1.0, kappa=1.0, weights=None):
     """(1) Minimiser of J_n for n blocks x_i [B_i, f_in], y_i [B_i, f_out]: W, and P = inverse of
     lambda^n alpha I + sum_i lambda^(n-i) kappa X_i' D_i X_i, D_i = diag(weights_i [B_i]) or I.
-
     `forgetting` may be [n], a lambda per block: then lambda^(n-i) is the product of the later ones.
     """
-    n, eye, lam = len(x), np.eye(len(w0)), np.broadcast_to(np.float64(forgetting), len(x))
+    eye, lam = np.eye(len(w0)), np.broadcast_to(np.float64(forgetting), len(x))
     information, right = lam.prod() * alpha * eye, lam.prod() * alpha * w0
-    for i in range(n):
+    for i in range(len(x)):
         d = np.ones(len(x[i])) if weights is None else weights[i]
         information = information + lam[i + 1 :].prod() * kappa * (x[i].T * d) @ x[i]
         right = right + lam[i + 1 :].prod() * kappa * (x[i].T * d) @ y[i]
@@ -51,8 +48,8 @@ def ridge(
 
 
 def kalman(x: Blocks, y: Blocks, w0: Arr, alpha=1.0, forgetting=1.0, kappa=1.0, q=0.0) -> Pair:
-    """Textbook covariance recursion, H = X and R = lambda / kappa, in Joseph form; then P / lambda +
-    q I, the order of section 3. (To measure with P / lambda and R = 1 / kappa is the same.)"""
+    """Textbook covariance recursion, H = X and R = lambda / kappa, in Joseph form; then
+    P / lambda + q I, as in section 3. (To measure with P / lambda, R = 1 / kappa is the same.)"""
     w, p, eye = w0, np.eye(len(w0)) / alpha, np.eye(len(w0))
     for h, yi in zip(x, y, strict=True):
         r = forgetting / kappa * np.eye(len(h))
@@ -63,7 +60,7 @@ def kalman(x: Blocks, y: Blocks, w0: Arr, alpha=1.0, forgetting=1.0, kappa=1.0, 
 
 
 def sequential(x: Arr, error: Callable, w0: Arr, p0: Arr, forgetting=1.0, kappa=1.0) -> Pair:
-    """(1) The rank-1 loop over rows of x [n, f_in]; error(W, i) is e_i [f_out] at the current W.
+    """(1) Rank-1 loop over the rows of x [n, f_in]; error(W, i) is e_i [f_out] at the current W.
     `forgetting` is per row here, so this is a block update only where it is 1."""
     w, p = w0, p0
     for i, row in enumerate(x):
@@ -102,7 +99,7 @@ def regularised(x: Blocks, y: Blocks, w0: Arr, alpha, forgetting, kappa, rows: i
     return w, np.linalg.inv(information), index
 
 
-def learning_steps(learn: Learn, steps: int) -> Arr:
+def learning_steps(learn: int | Arr, steps: int) -> Arr:
     """Boolean [T]: given so, or every `learn` steps, of each `learn` steps the last one (2.1)."""
     return (np.arange(steps) + 1) % learn == 0 if np.ndim(learn) == 0 else np.asarray(learn, bool)
 
@@ -125,7 +122,7 @@ def _force(m, w, x, target, alpha, learn, dt, w_f, errors, sources) -> Force:
             own = m[s, j : j + 1], p_units[j], r[..., s], ((z - f) @ errors)[..., j : j + 1]
             m[s, j : j + 1], p_units[j] = block_update(*own)
         w, p = block_update(w, p, r, z - f)
-    return Force(w, m, *map(np.stack, zip(*rows, strict=True)), p if sources is None else p_units)
+    return Force(w, m, *map(np.stack, zip(*rows, strict=True)), (p, p_units) if sources else p)
 
 
 def force_output(m: Arr, w_f: Arr, w0: Arr, x: Arr, target: Arr, alpha=1.0, learn=2, dt=0.1):
@@ -142,8 +139,8 @@ def force_internal(m: Arr, w0: Arr, x: Arr, target: Arr, alpha=1.0, learn=2, dt=
 
 
 def force_sparse(m: Arr, mask: Arr, w0, x: Arr, target, alpha=1.0, learn=2, dt=0.1, errors=None):
-    """(2.3) As 2.2, but unit j learns only from the units i with mask[i, j], by a P_j over them, and
-    not at all without any. The readout sees all, by its own P. p is the list of P_j."""
+    """(2.3) As 2.2, but unit j learns only from the units i with mask[i, j], by a P_j over them (if
+    none, it is fixed). The readout sees all, by its own P. p is (P of the readout, [P_j])."""
     b = np.ones((w0.shape[1], len(m))) if errors is None else errors
     sources = [np.flatnonzero(column) for column in mask.T]
     return _force(m, w0, x, target, alpha, learn, dt, 0.0 * b, b, sources)
@@ -152,10 +149,9 @@ def force_sparse(m: Arr, mask: Arr, w0, x: Arr, target, alpha=1.0, learn=2, dt=0
 def full_force(j_d: Arr, private, shared, f_out, x_d, x, a=0.1, alpha=1.0, learn=2, first=True):
     """(2.4) private [T, N] = f_out u_out + f_hint u_hint drives the target network only, shared
     [T, N] = f_in u_in both; a = dt / tau (Euler) or 1 - exp(-dt / tau) (exponential Euler). J and W
-    start at 0. With `first`, a step learns and reads out at the rates it starts from, so J r is
-    fitted to the very current that x_d integrates in this step; then both integrate, the task
-    network with the new J. Otherwise a step integrates, then learns and reads out at the new rates.
-    """
+    start at 0. `first`: a step learns and reads out at the rates it starts from, J r is fitted to
+    the very current x_d integrates in this step, then both integrate, the task network with the new
+    J. Otherwise it integrates, then learns and reads out at the new rates."""
     n, p, rows = len(j_d), np.eye(len(j_d)) / alpha, []
     both = np.zeros((n, n + f_out.shape[-1]))
     for t, learns in enumerate(learning_steps(learn, len(f_out))):
@@ -172,9 +168,7 @@ def full_force(j_d: Arr, private, shared, f_out, x_d, x, a=0.1, alpha=1.0, learn
     return Force(both[:, n:], both[:, :n], z, r, p, r_d)
 
 
-def curbd(
-    data: Arr, j: Arr, noise: Arr, a, dt_factor=1, p0=1.0, h0=None, regressor="previous", offset=1
-):
+def curbd(data, j, noise, a, dt_factor=1, p0=1.0, h0=None, regressor="previous", offset=1) -> tuple:
     """(2.5) data [T, N] (rates), j [N, N], noise [runs, steps, N] is xi, a = dt / tau. Returns J, P
     and the rates [steps, N] of the last run; each run starts at h0 = data[0], P and J go on.
 
@@ -190,12 +184,11 @@ def curbd(
             h = h + a * (-h + rates[t] @ j + noise_now)
             i, ticks = t // dt_factor - offset, t > 0 and t % dt_factor == 0
             if ticks and 0 <= i < len(data):
-                x = rates[t - (regressor == "previous")]
-                j, p = block_update(j, p, x, rates[t] - data[i])
+                j, p = block_update(j, p, rates[t - (regressor == "previous")], rates[t] - data[i])
     return j, p, rates
 
 
-def curbd_current(data, j, a, u=0.0, alpha=1.0, passes=1, clip=0.999) -> Pair:
+def curbd_current(data: Arr, j: Arr, a, u=0.0, alpha=1.0, passes=1, clip=0.999) -> Pair:
     """(2.5) Target "current": r_t J + u_t -> c*_t = (h_t+1 - (1 - a) h_t) / a, h = arctanh(clipped
     data [T, N]), r = clipped data, u [T - 1, N] or 0: exact least squares. Returns J, P."""
     r = np.clip(data, -clip, clip)
@@ -216,22 +209,12 @@ def _psc(s, h, jump, dt, tau_d, tau_r) -> Pair:
 
 
 def spiking_force(
-    omega: Arr,
-    e: Arr,
-    v: Arr,
-    target: Arr,
-    p0: float,
-    learn=50,
-    order="exact",
-    dt=5e-5,
-    taus=(0.02, 0.002),
-    lif=(0.01, 40, -65.0, -40.0, -40.0),
+    omega: Arr, e: Arr, v: Arr, target: Arr, p0, learn=50, order="exact", taus=TAUS, lif=LIF
 ) -> Force:
-    """(2.6) omega [N, N] presynaptic first, e [k, N], v [N] at first, target [T, k]; Phi starts at 0,
-    P at p0 I. taus: tau_d, tau_r; lif: tau_m, refractory steps, reset, peak, BIAS. A spike (v >=
-    peak) blocks that many next steps; none is blocked at first. z of a step drives the next one and
-    is not recomputed. `order` "exact", or "old": Phi learns by P_old r."""
-    tau_m, refractory, v_reset, v_peak, bias = lif
+    """(2.6) omega [N, N] presynaptic first, e [k, N], v [N] at first, target [T, k]; Phi starts at
+    0, P at p0 I. A spike (v >= peak) blocks that many next steps; none is blocked at first. z of a
+    step drives the next one and is not recomputed. `order` "exact", or "old": Phi by P_old r."""
+    dt, tau_m, refractory, v_reset, v_peak, bias = lif
     phi, p, z, rows = np.zeros((len(v), len(e))), p0 * np.eye(len(v)), np.zeros(len(e)), []
     psc = h = r = h_r = blocked = np.zeros(len(v))
     for f, learns in zip(target, learning_steps(learn, len(target)), strict=True):
@@ -244,14 +227,14 @@ def spiking_force(
         rows.append((z, r, spikes))
         if learns:
             old = phi - np.outer(p @ r, z - f)
-            phi, p = block_update(phi, p, r, z - f)
-            phi = old if order == "old" else phi
+            exact, p = block_update(phi, p, r, z - f)
+            phi = {"exact": exact, "old": old}[order]
         v = np.where(spikes, v_reset, v)
     zs, rs, fired = map(np.stack, zip(*rows, strict=True))
     return Force(phi, omega, zs, rs, p, fired)
 
 
-def grad_step(w, p, x, delta, forgetting=1.0, kappa=1.0, lr=1.0, clip=np.inf) -> Pair:
+def grad_step(w: Arr, p: Arr, x: Arr, delta: Arr, forgetting=1.0, kappa=1.0, lr=1.0, clip=np.inf):
     """(3) `grad`: P by the block x [B, f_in], then dW = -lr kappa P_new x' delta, delta [B, f_out]
     the gradient of the SUM 1/2 E^2 by x W; scaled to rms(x dW) <= clip. Returns W, P."""
     p = block_update(w, p, x, delta, forgetting, kappa)[1]
@@ -259,17 +242,15 @@ def grad_step(w, p, x, delta, forgetting=1.0, kappa=1.0, lr=1.0, clip=np.inf) ->
     return w + dw * min(1.0, clip / max(np.sqrt(((x @ dw) ** 2).mean()), 1e-300)), p
 
 
-def jacobian_step(theta, p, h, e, forgetting=1.0, kappa=1.0, q=0.0) -> Pair:
+def jacobian_step(theta: Arr, p: Arr, h: Arr, e: Arr, forgetting=1.0, kappa=1.0, q=0.0) -> Pair:
     """(3) `jacobian`: theta [L], p [L, L], h [R, L], e [R] in the rows' order. Returns theta, P."""
     s = forgetting / kappa * np.eye(len(h)) + h @ p @ h.T
     k = p @ h.T @ np.linalg.inv(s)
     return theta - k @ e, (p - k @ h @ p) / forgetting + q * np.eye(len(p))
 
 
-def scaled_jacobian_step(
-    theta, ps: Blocks, h, e, groups: Blocks, forgetting=1.0, kappa=1.0, q=0.0
-) -> tuple[Arr, list[Arr]]:
-    """(3) `scaled_jacobian`: groups are index arrays into theta, each has its P; one S of all."""
+def scaled_jacobian_step(theta: Arr, ps, h: Arr, e: Arr, groups, forgetting=1.0, kappa=1.0, q=0.0):
+    """(3) `scaled_jacobian`: groups [index array into theta], each its P in ps; one S of all."""
     s = forgetting / kappa * np.eye(len(h))
     for p, g in zip(ps, groups, strict=True):
         s = s + h[:, g] @ p @ h[:, g].T
@@ -295,17 +276,15 @@ def rnn_groups(f: int, n: int, k: int, per_node: bool) -> list[Arr]:
     return [*np.vstack([w_in, w_rec, b]).T, *np.vstack([w_out, c]).T]
 
 
-def tanh_rnn_jacobian(
-    theta: Arr, u: Arr, h: Arr, outputs: int, first: int = 0
-) -> tuple[Arr, Arr, Arr]:
-    """h_t = tanh(u_t W_in + h_t-1 W_rec + b), y = h W_out + c, by RTRL (dh/dtheta [B, N, L] forward).
+def tanh_rnn_jacobian(theta: Arr, u: Arr, h: Arr, outputs: int, first=0) -> tuple[Arr, Arr, Arr]:
+    """h_t = tanh(u_t W_in + h_t-1 W_rec + b), y = h W_out + c, by RTRL: d = dh/dtheta [B, N, L].
 
     u [T, B, F], h [B, N] (no derivative), theta as `rnn_parameters`. Returns of the steps from
     `first` (-1: the last only) y [T', B, K], H = dy/dtheta [T' B K, L] in that order; the last h.
     """
     (batch, n), f = h.shape, u.shape[2]
     w_in, w_rec, b, w_out, c = rnn_parameters(theta, f, n, outputs)
-    d, ys, rows, one = np.zeros((batch, n, len(theta))), [], [], np.ones((batch, 1))
+    d, rows, one = np.zeros((batch, n, len(theta))), [], np.ones((batch, 1))
     kernel = (f + n + 1) * n
     for u_now in u:
         direct = np.einsum("bp,jn->bnpj", np.hstack([u_now, h, one]), np.eye(n))
@@ -316,6 +295,6 @@ def tanh_rnn_jacobian(
         dy = np.einsum("bnl,nk->bkl", d, w_out)
         direct = np.einsum("bp,jk->bkpj", np.hstack([h, one]), np.eye(outputs))
         dy[:, :, kernel:] += direct.reshape(batch, outputs, -1)
-        ys.append(h @ w_out + c)
-        rows.append(dy)
-    return np.stack(ys)[first:], np.stack(rows)[first:].reshape(-1, len(theta)), h
+        rows.append((h @ w_out + c, dy))
+    y, jacobian = map(np.stack, zip(*rows[first:], strict=True))
+    return y, jacobian.reshape(-1, len(theta)), h

@@ -9,7 +9,7 @@ from orbit_snn.graph.loss_module import Sums
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.passes import Passed
 from orbit_snn.learning.rls import kernel as rls_kernel
-from orbit_snn.learning.rls.errors import errors_of, taught_places
+from orbit_snn.learning.rls.errors import Errors, errors_of, taught_places
 from orbit_snn.learning.rls.kernel import Kernel
 from orbit_snn.learning.rls.options import Options, Shapes, Shared, Solved
 from orbit_snn.learning.rls.problem import Rows, Window
@@ -32,6 +32,7 @@ class Assigning:
 
     def __init__(self, options: Options, modules: TrainingModules, spec: Spec):
         self._modules = modules
+        self._last_alone = options.rows == "last"
         self._taught = taught_places(modules, spec, options.strategy)
         self._problems, self.feedback = problems_for(options, modules, self._taught)
         self.shapes: Shapes = {
@@ -52,6 +53,8 @@ class Assigning:
         """See `Solver.share`."""
         trajectories = done.trajectories
         errors = errors_of(self._taught, self._modules, batch, trajectories, done.before, slopes)
+        if self._last_alone:
+            errors = {place: _only_last(each) for place, each in errors.items()}
         window = Window(trajectories, errors, filters)
         found = {problem.name: problem.rows(window) for problem in self._problems}
         after = {name: kept for name, (_, kept) in found.items() if kept is not None}
@@ -90,6 +93,13 @@ class Assigning:
             tf.add_n(traces),
             tf.add_n(ratios) / len(ratios),
         )
+
+
+def _only_last(errors: Errors) -> Errors:
+    """Errors of which those of the last step alone count."""
+    steps = errors.weight.shape[0]
+    last = tf.one_hot(steps - 1, steps, dtype=errors.weight.dtype)[:, tf.newaxis]
+    return Errors(errors.error, last * errors.weight)
 
 
 def _weighted(rows: Rows) -> Rows:

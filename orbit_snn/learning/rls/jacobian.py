@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from orbit_snn import unroll
 from orbit_snn.cells import Cell
-from orbit_snn.learning.rls.layers import Layer, Place
-from orbit_snn.types import CellTrajectory, Trajectory
+from orbit_snn.learning.rls.layers import Layer, Place, places
+from orbit_snn.types import CellTrajectory, OutputGradients, Trajectory
 
 
 def synapse_rows(layer: Layer, trajectory: CellTrajectory) -> tf.Tensor:
@@ -51,6 +51,8 @@ def output_rows(
     count = steps * outputs
     seeds = tf.reshape(tf.eye(count, dtype=place.cell.neuron.dtype), [count, steps, outputs])
     signal: Any = _for_every_example(tf.transpose(seeds, [1, 0, 2]), size)
+    if network.feedback:
+        return _through_feedback(place, layers, trajectory, signal, count)
     last = len(network.cells) - 1 if isinstance(place.key, str) else place.key
     path = [Place(node, index) for index in reversed(range(last + 1))]
     found = {}
@@ -61,6 +63,30 @@ def output_rows(
             found[each] = _rows(layers[each], cell_trajectory, back.currents, count)
         signal = back.inputs
     return found
+
+
+def _through_feedback(
+    place: Place, layers: Mapping[Place, Layer], trajectory: Trajectory, seeds: Any, count: int
+) -> dict[Place, tf.Tensor]:
+    """`output_rows` of a network whose readouts feed back, so that all cells are on the way."""
+    network = place.node.module
+    every = Trajectory(
+        tuple(_repeated(each, count) for each in trajectory.cells),
+        {name: _repeated(each, count) for name, each in trajectory.readouts.items()},
+    )
+    zeros = {name: tf.zeros_like(each.outputs) for name, each in every.readouts.items()}
+    cells: list[Any] = [None] * len(network.cells)
+    if isinstance(place.key, str):
+        zeros[place.key] = seeds
+    else:
+        cells[place.key] = seeds
+    backs = network.reverse_all(every, OutputGradients(cells, [None] * len(cells), zeros))
+    whole = {place.node.name: trajectory}
+    return {
+        each: _rows(layers[each], each.trajectory(whole), back.currents, count)
+        for each, back in zip(places(place.node), backs, strict=True)
+        if each in layers
+    }
 
 
 def _reverse(

@@ -25,6 +25,7 @@ class Options:
     groups: str
     gradient: str
     trust: float
+    rows: str
     feedback: Feedback
     seed: int
 

@@ -59,6 +59,8 @@ class RLS(LearningRule):
       strategy: one of those.
       kernel: constants and numerics.
       window: steps after which weights are updated; None for whole sequences.
+      rows: which steps of a window are looked at: `all`, or the `last` alone, as published FORCE
+        does, which learns at every k-th step; not of `grad`.
       alignment: of `outputs`: `previous` holds an error against the rates of the step before it,
         which made it, `published` against those of its own step.
       groups: of `scaled_jacobian`: `node` or `variable`.
@@ -79,6 +81,7 @@ class RLS(LearningRule):
         strategy: str = "inputs",
         kernel: Kernel = Kernel(),
         window: int | None = 1,
+        rows: str = "all",
         alignment: str = "previous",
         groups: str = "node",
         gradient: str = "bptt",
@@ -89,6 +92,7 @@ class RLS(LearningRule):
         super().__init__(name="rls")
         for name, value, known in (
             ("strategy", strategy, STRATEGIES),
+            ("rows", rows, ("all", "last")),
             ("alignment", alignment, ("previous", "published")),
             ("groups", groups, ("node", "variable")),
             ("gradient", gradient, ("bptt", "eprop")),
@@ -106,7 +110,7 @@ class RLS(LearningRule):
         self.strategy = strategy
         self.kernel = kernel
         self.window = window
-        self._options = Options(strategy, alignment, groups, gradient, trust, feedback, seed)
+        self._options = Options(strategy, alignment, groups, gradient, trust, rows, feedback, seed)
         self.reported = REPORTED
         self._solver: Solver | None = None
 
