@@ -9,8 +9,10 @@ update. Cases on TensorFlow run in turn in one process, A B A B, and the medians
 in a process of its own, over what the process held before the model was built. Peers get the same
 numbers, each in its own process. `eprop` times the modes of e-prop, which give equal gradients,
 against back-propagation of the same adaptive network, and measures the memory of `chunked` for
-sequences of T and of 100 T steps. `startup` is the first training step of the default digits
-experiment, tracing and compilation included.
+sequences of T and of 100 T steps. `rls` times FORCE with output feedback of 500 and 1000 units, a
+step, against a loop of NumPy, and the kernel, a row, by rows in a block; use `--threads=1`.
+`startup` is the first training step of the default digits experiment, tracing and compilation
+included.
 
 Measure on a quiet machine. Linux only, for threads are limited by CPU affinity.
 """
@@ -30,10 +32,10 @@ if __name__ == "__main__":  # in a checkout without installation
 
 from orbit_snn.tools import peers
 
-STARTUP, EPROP = "startup", "eprop"
-SPECIAL = (STARTUP, EPROP)
+STARTUP, EPROP, RLS = "startup", "eprop", "rls"
+SPECIAL = (STARTUP, EPROP, RLS)
 CASES = ("bptt", "bptt_checkpointed", "tbptt", "autodiff", STARTUP)
-OPTIONAL_CASES = (EPROP, "bptt_direct", "bptt_no_xla", "autodiff_xla")
+OPTIONAL_CASES = (EPROP, RLS, "bptt_direct", "bptt_no_xla", "autodiff_xla")
 TIMES = ("train_ms", "infer_ms", "cpu_ms")
 KEYS = ("case", "size", "threads", "device", *TIMES, "peak_mb_over_base", "ratio_to_autodiff")
 HEADINGS = ("case", "train ms", "infer ms", "cpu ms", "peak MB", "ratio", "")
@@ -71,6 +73,8 @@ def benchmark(options: argparse.Namespace) -> list[Row]:
     if EPROP in options.cases:
         for name in options.sizes:
             rows += eprop_rows(name, options)
+    if RLS in options.cases:
+        rows += rls_rows(options)
     if STARTUP in options.cases:
         rows += startup_rows(options)
     return rows
@@ -123,6 +127,18 @@ def eprop_rows(name: str, options: argparse.Namespace) -> list[Row]:
         peak = _number(memory.get("peak_mb_over_base"), 1)
         print(f"{name} e-prop chunked, {longer.steps} steps: {peak} MB over base", flush=True)
     return rows
+
+
+def rls_rows(options: argparse.Namespace) -> list[Row]:
+    """Rows of least squares, milliseconds a step or a row, and their ratios in words."""
+    found = attempt(RLS, [RLS], options.sizes[0], options) or {}
+    times = {name: values["train_ms"] for name, values in found.items()}
+    for name, value in times.items():
+        case, size = name.rsplit("_", 1)
+        of = "numpy" if case == "force" else "row_of_1"
+        ratio = times[f"{of}_{size}"] / value
+        print(f"rls {case:11} {size:>5} units {value:8.4f} ms, {of} / this {ratio:.2f}", flush=True)
+    return [make_row(f"{RLS}_{n}", "", options.threads, **values) for n, values in found.items()]
 
 
 def peer_rows(name: str, size: peers.Size, options: argparse.Namespace) -> Iterator[Row]:
@@ -212,6 +228,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     benchmark_cases.limit_threads(options.threads)
     if options.only == STARTUP:
         return benchmark_cases.startup()
+    if options.only == RLS:
+        from orbit_snn.tools import benchmark_rls
+
+        return benchmark_rls.measure(options.repeats)
     size = options.size_override or peers.SIZES[options.sizes[0]]
     if options.only.startswith(EPROP):
         from orbit_snn.tools import benchmark_eprop
@@ -281,7 +301,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--peer_python", default=sys.executable, metavar="PATH", help="interpreter with the peers"
     )
     parser.add_argument("--chunk", type=int, default=250, help="steps of a chunk of e-prop")
-    only = ("timing", "memory", STARTUP, EPROP, "eprop_memory")
+    only = ("timing", "memory", STARTUP, EPROP, RLS, "eprop_memory")
     parser.add_argument("--only", choices=only, help=argparse.SUPPRESS)
     parser.add_argument("--size_override", type=size_from, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -314,8 +334,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
         print(f"rows: {options.json}")
-    names = {f"{EPROP}_chunked" if case == EPROP else case for case in options.cases}
-    wanted = sum(1 if case == STARTUP else len(options.sizes) for case in options.cases)
+    first = {EPROP: f"{EPROP}_chunked", RLS: f"{RLS}_force_500"}
+    names = {first.get(case, case) for case in options.cases}
+    once = (STARTUP, RLS)
+    wanted = sum(1 if case in once else len(options.sizes) for case in options.cases)
     return 0 if sum(row["case"] in names for row in rows) == wanted else 1
 
 
