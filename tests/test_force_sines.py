@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from orbit_snn import experiments
-from orbit_snn.tasks import force_sines
+from orbit_snn.tasks import force_sines, reservoir
 
-SMALL = "task.units=120,task.period_steps=150,task.density=0.3,trainer.pictures=0"
+SMALL = "task.model={units: 120, density: 0.3},task.period_steps=150,trainer.pictures=0"
 
 
 def make_run(directory, override):
@@ -26,7 +26,7 @@ def test_a_sequence_is_that_of_the_published_loop(tmp_path):
     pulse = network.cells[0].feedforward.kernel.numpy()[0]
     recurrent = network.cells[0].recurrent.kernel.numpy()
     back = network.feedback["output"].kernel.numpy()[0]
-    leak, units, steps = force_sines.LEAK, 120, 150
+    leak, units, steps = reservoir.LEAK, 120, 150
     wanted = 1.3 / 1.5 * force_sines.sines(steps, steps)
     x, z, weights, p = np.zeros(units), 0.0, np.zeros(units), np.eye(units)
     losses = []

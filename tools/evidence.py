@@ -132,6 +132,8 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
         "iterations",
         lambda o, s: iterations("evidence_accumulation", "eprop", joined(SYMMETRIC, o), s),
     ),
+    "force_sines": ("mae", lambda o, s: run_config("force_sines", "rls", o, s)),
+    "flip_flop": ("sign_accuracy", lambda o, s: run_config("flip_flop", "rls", o, s)),
     "evidence_accumulation_bptt": (
         "iterations",
         lambda o, s: iterations("evidence_accumulation", "bptt", o, s),

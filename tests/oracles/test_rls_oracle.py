@@ -45,8 +45,6 @@ def test_ridge_kalman_block_and_rank_1_agree(lam):
     rows, targets, p0 = x.reshape(-1, 4), y.reshape(-1, 3), np.eye(4) / ALPHA
     one = rls.sequential(rows, lambda w, i: rows[i] @ w - targets[i], w0, p0, lam, KAPPA)
     same(one, rls.ridge(rows[:, None], targets[:, None], w0, ALPHA, lam, KAPPA))
-    if lam == 1.0:
-        same(one, wanted)
 
 
 def test_weights_and_forgetting_per_row():
@@ -64,8 +62,7 @@ def test_weights_and_forgetting_per_row():
 
 
 def test_process_noise_is_a_random_walk():
-    """kalman with Q, lambda 1: least squares over the weights of all 3 blocks and their steps has
-    the last ones' mean W and (before the last + Q) covariance P. lambda < 1 as section 3."""
+    """Q: as least squares over the weights of all 3 blocks and their steps; lambda < 1: as (3)."""
     x, y, w0 = regression(n=3, f_in=2, f_out=1, batch=2)
     q, design, right = 0.3, [], []
     for i, now in enumerate(np.eye(3)):
@@ -116,15 +113,13 @@ def test_one_block_update():
     w, p = rls.block_update(w0, np.eye(4), pair, pair @ (w0 - 1.0))
     assert_allclose(row @ (w - 1.0), row @ (w0 - 1.0) / (1 + 2 * row @ row))
     assert_allclose(np.linalg.inv(p), np.eye(4) + 2 * np.outer(row, row), atol=1e-11)
-    free, held = (rls.grad_step(w0, np.eye(4), x, e, lr=0.5, clip=c)[0] - w0 for c in (9, 0.01))
-    assert_allclose(np.sqrt(((x @ held) ** 2).mean()), 0.01)
-    assert_allclose(held / held[0, 0], free / free[0, 0])
+    change = rls.grad_step(w0, np.eye(4), x, e, lr=0.5, clip=0.01)[0] - w0
+    assert_allclose(np.sqrt(((x @ change) ** 2).mean()), 0.01)
 
 
 @pytest.mark.parametrize(("lam", "bound"), [(1.0, 1.01), (0.999, 1.04), (0.95, 7.7)])
 def test_cyclic_rows_bound_p(lam, bound):
-    """(5.2, 5.4) n = 64, rank 4, r = 1 row a block: the bounds 1.03 and 7.3 of the table; r = n
-    keeps the prior. Without rows P grows as lambda^-n, or is that of `ridge`."""
+    """(5.2, 5.4) n = 64, rank 4: r = 1 as the table (1.03, 7.3); r = n, the prior; 0, `ridge`."""
     rng, n, steps = np.random.default_rng(1), 64, 320
     x, y = rng.normal(size=(steps, 1, 4)) @ rng.normal(size=(4, n)), np.zeros((steps, 1, 1))
     w0 = rng.normal(size=(n, 1))
@@ -132,10 +127,9 @@ def test_cyclic_rows_bound_p(lam, bound):
     assert 0.9 < np.linalg.eigvalsh(p)[-1] < bound and index == steps % n
     _, p, _ = rls.regularised(x, y, w0, 1.0, lam, 1.0, rows=n)
     assert_allclose(np.linalg.eigvalsh(p)[-1], 1.0)
-    _, p = rls.ridge(x, y, w0, 1.0, lam)
-    assert_allclose(np.linalg.eigvalsh(p)[-1], lam**-steps, rtol=1e-4)
-    few = x[:20], y[:20], w0, 1.0, lam
-    same(rls.regularised(*few, 1.0, 0)[:2], rls.ridge(*few), 1e-9)
+    assert_allclose(np.linalg.norm(rls.ridge(x, y, w0, 1.0, lam)[1], 2), lam**-steps, rtol=1e-4)
+    few = x[:20], y[:20], w0, 1.0, lam, 1.0
+    same(rls.regularised(*few, rows=0)[:2], rls.ridge(*few), 1e-9)
 
 
 def rnn(steps=6, batch=2):
@@ -278,8 +272,7 @@ def test_curbd_current_is_exact():
 
 
 def test_spiking_force_orders():
-    """(0.10, 2.6) Both fit a sine of 5 Hz at a small P0, at P0 = dt only the exact order. RLS every
-    2.5 ms from .2 to 1.5 s, errors from .75 s."""
+    """(0.10, 2.6) Both fit a sine of 5 Hz at a small P0, only the exact order does at P0 = dt."""
     rng, dt, n, t = np.random.default_rng(0), 5e-4, 100, np.arange(3000)
     omega = 0.04 * rng.normal(size=(n, n)) * (rng.random((n, n)) < 0.1) / (0.1 * np.sqrt(n))
     e, v, f = 10 * rng.uniform(-1, 1, (1, n)), -65 + 95 * rng.random(n), sine(3000, 400.0) / 0.8
@@ -294,8 +287,7 @@ def test_spiking_force_orders():
 @pytest.mark.parametrize("tau_r", [0.002, 0.0])
 @pytest.mark.parametrize("order", ["exact", "old"])
 def test_spikes_by_hand(tau_r, order):
-    """(2.6) Unit 0 fires at step 0 only (its rate in closed form) and makes unit 1 fire as often as
-    refractoriness lets it; one update, at the end."""
+    """(2.6) Unit 0 fires at step 0 only, unit 1 then as often as it may; one update, at the end."""
     lif, taus, k = (5e-4, 0.01, 4, -65, -40, -40), (0.02, tau_r), np.arange(8)
     omega, v, e = np.array([[0.0, 300.0], [0.0, 0.0]]), np.array([-39.0, -65.0]), np.zeros((1, 2))
     run = rls.spiking_force(omega, e, v, np.ones((8, 1)), 0.1, 8, order, taus, lif)

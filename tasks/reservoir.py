@@ -1,0 +1,85 @@
+"""Random networks of rate units whose readouts feed back, as FORCE trains them."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from official.modeling.hyperparams import Config
+
+from orbit_snn.cells import Cell
+from orbit_snn.configuration import ranged
+from orbit_snn.connections import Dense
+from orbit_snn.networks import Network
+from orbit_snn.neurons import LeakyIntegrator, LeakyTanh
+from orbit_snn.seeds import derive
+
+LEAK = 0.1
+"""Of a step, dt / tau: `x <- (1 - LEAK) x + LEAK I`."""
+
+
+@dataclasses.dataclass
+class ReservoirConfig(Config):
+    """A recurrent network that is not trained, and readouts that are.
+
+    Attributes:
+      units: N.
+      density: which part of the recurrent weights there is.
+      gain: g: of the recurrent weights, `g N(0, 1) / sqrt(density N)`.
+      feedback_gain: weights from the readouts back are uniform between minus and plus it.
+    """
+
+    units: int = ranged(1000, low=1)
+    density: float = ranged(0.1, above=0.0, high=1.0)
+    gain: float = ranged(1.5, low=0.0)
+    feedback_gain: float = ranged(1.0, low=0.0)
+
+
+def reservoir(
+    config: ReservoirConfig,
+    inputs: int,
+    outputs: int,
+    input_gain: float,
+    step_ms: float,
+    seed: int,
+    dtype: tf.DType,
+) -> Network:
+    """Makes the network of a config; a step is a tenth of the units' time constant.
+
+    Args:
+      config: of the network.
+      inputs: F.
+      outputs: K, of the readout, which starts at 0 and forgets nothing into the next step.
+      input_gain: input weights are `input_gain N(0, 1)`.
+      step_ms: dt.
+      seed: of all weights.
+      dtype: of weights and states.
+    """
+    units = config.units
+
+    def sparse(shape: tuple[int, int], dtype: tf.DType) -> tf.Tensor:
+        draw = np.random.default_rng(derive(seed, "recurrent"))
+        there = draw.random(shape) < config.density
+        return tf.constant(
+            draw.normal(size=shape) * there / math.sqrt(config.density * units), dtype
+        )
+
+    def between(shape: tuple[int, int], dtype: tf.DType) -> tf.Tensor:
+        draw = np.random.default_rng(derive(seed, "feedback"))
+        return tf.constant(draw.uniform(-1.0, 1.0, size=shape), dtype)
+
+    drawn: dict[str, Any] = {"initializer": "standard_normal", "gain": input_gain}
+    common = {"dt_ms": step_ms, "dtype": dtype}
+    with tf.name_scope("network"):
+        rates = LeakyTanh(units, tau_mem_ms=-step_ms / math.log(1.0 - LEAK), **common)
+        instant = LeakyIntegrator(outputs, tau_mem_ms=1e-3 * step_ms, **common)
+        fixed = {"trainable": False, "dtype": dtype}
+        hidden = Cell(
+            rates,
+            Dense(inputs, units, seed=derive(seed, "inputs"), **drawn, **fixed),
+            Dense(units, units, initializer=sparse, gain=config.gain, **fixed),
+        )
+        readout = Cell(instant, Dense(units, outputs, initializer="zeros", dtype=dtype))
+        back = Dense(outputs, units, initializer=between, gain=config.feedback_gain, **fixed)
+        return Network([hidden], readout, feedback={"output": back})
