@@ -16,13 +16,13 @@ def test_a_state_is_the_sign_of_the_last_pulse(seed):
     assert pulses.shape == states.shape == (300, 3)
     assert set(np.unique(pulses)) == {-1, 0, 1}
     for k in range(3):
-        last, left = 0, 0
-        for t in range(300):
-            fresh = pulses[t, k] != 0 and (left == 0 or pulses[t, k] != last)
-            left = 6 if fresh else max(left - 1, 0)
-            last = pulses[t, k] if pulses[t, k] else last
-            assert states[t, k] == last
-            assert (pulses[t, k] != 0) >= (left > 0)
+        state = np.concatenate([[0], states[:, k]])
+        turned = np.flatnonzero(np.diff(state))
+        assert len(turned)
+        for t in turned:  # a pulse begins, of the new sign, and lasts unless the other sign comes
+            until = min([t + 6, *turned[turned > t]])
+            assert (pulses[t:until, k] == state[t + 1]).all()
+        np.testing.assert_array_equal(pulses[:, k] * states[:, k], np.abs(pulses[:, k]))
 
 
 def test_pulses_come_at_their_rate():
