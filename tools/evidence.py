@@ -134,6 +134,7 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     ),
     "force_sines": ("mae", lambda o, s: run_config("force_sines", "rls", o, s)),
     "flip_flop": ("sign_accuracy", lambda o, s: run_config("flip_flop", "rls", o, s)),
+    "curbd_three_regions": ("pvar", lambda o, s: run_config("curbd_three_regions", "rls", o, s)),
     "evidence_accumulation_bptt": (
         "iterations",
         lambda o, s: iterations("evidence_accumulation", "bptt", o, s),

@@ -1,6 +1,7 @@
 """Least squares on every neuron: each strategy against its formula, with autodiff's derivatives."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,14 @@ from tests.conformance import zoo
 INPUTS, UNITS, OUTPUTS, STEPS, SIZE = 3, 4, 2, 5, 3
 FORGETTING, WEIGHT, ALPHA = 0.9, 1.7, 0.6
 KERNEL = Kernel(FORGETTING, WEIGHT, ALPHA)
-FIXED = tuple(row.name for row in zoo.NEURONS if not row.trained(row.library(4, tf.float64)))
+FEW = ("lif", "alif-refractory", "mixed", "leaky-tanh-gain")
+# The reverse pass behind these rows is held against autodiff for every neuron in test_gradients.
+ROWS = (*FEW, "alif-per-neuron", "alif-gain", "mixed-rate")
+
+
+def with_all(rows: tuple[str, ...], first: Any, *others: Any) -> list[tuple[str, Any]]:
+    """All rows with the first setting, few with the others."""
+    return [(row, first) for row in rows] + [(row, each) for each in others for row in FEW]
 
 
 class Case:
@@ -116,8 +124,7 @@ def absorbed(groups: list[np.ndarray], error: np.ndarray) -> list[np.ndarray]:
     return [h.T @ inverse @ error / ALPHA for h in groups]
 
 
-@pytest.mark.parametrize("row", FIXED)
-@pytest.mark.parametrize("groups", ["all", "variable", "node"])
+@pytest.mark.parametrize("row,groups", with_all(ROWS, "all", "variable", "node"))
 def test_derivatives_of_outputs_are_those_of_autodiff(row: str, groups: str) -> None:
     strategy = "jacobian" if groups == "all" else "scaled_jacobian"
     kind = "node" if groups == "all" else groups
@@ -160,8 +167,7 @@ def test_derivatives_of_outputs_are_those_of_autodiff(row: str, groups: str) -> 
         np.testing.assert_allclose(parameter.numpy(), want, rtol=0, atol=1e-9 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
-@pytest.mark.parametrize("window", [1, 2, None])
+@pytest.mark.parametrize("row,window", with_all(zoo.EVERY_NEURON, 2, 1, None))
 def test_a_readout_gets_the_ridge_solution_whatever_the_windows(row: str, window: int) -> None:
     kernel = Kernel(1.0, WEIGHT, ALPHA)
     case = Case(row, RLS("inputs", kernel, window=window))
@@ -183,7 +189,7 @@ def test_a_readout_gets_the_ridge_solution_whatever_the_windows(row: str, window
     np.testing.assert_allclose(matrix, np.linalg.inv(curvature), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
+@pytest.mark.parametrize("row", (*ROWS, *zoo.HARD[:2]))
 def test_a_population_with_targets_learns_by_its_eligibility(row: str) -> None:
     case = Case(row, RLS("inputs", KERNEL, window=None), readout=False)
     cell = case.cell
@@ -217,8 +223,7 @@ def test_a_population_with_targets_learns_by_its_eligibility(row: str) -> None:
         np.testing.assert_allclose(parameter.numpy(), want, rtol=0, atol=1e-9 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
-@pytest.mark.parametrize("alignment", ["previous", "published"])
+@pytest.mark.parametrize("row,alignment", with_all(zoo.EVERY_NEURON, "previous", "published"))
 def test_recurrent_weights_learn_from_rates(row: str, alignment: str) -> None:
     rule = RLS("outputs", KERNEL, window=None, alignment=alignment)
     case = Case(row, rule, readout=False)
