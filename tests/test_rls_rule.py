@@ -182,6 +182,8 @@ def test_what_is_measured_is_reported():
         ({"groups": "layer"}, "groups is 'layer'"),
         ({"gradient": "rtrl"}, "gradient is 'rtrl'"),
         ({"trust": -1.0}, "trust is -1.0"),
+        ({"rows": "first"}, "rows is 'first'"),
+        ({"rows": "last", "strategy": "grad"}, "grad takes every step"),
         ({"kernel": PRECONDITION}, "averaging is for strategy=grad"),
     ],
 )
@@ -247,7 +249,7 @@ def test_models_that_cannot_be_solved_are_refused():
     with pytest.raises(GraphError, match="keeps every 4-th state only"):
         cells = rate_network()
         sparse = Network(cells.cells, cells.readouts, checkpoint_every=4)
-        prepared(RLS("inputs"), sparse, squared)
+        prepared(RLS("grad"), sparse, squared)
 
 
 def test_feedback_of_ones_is_the_published_one():

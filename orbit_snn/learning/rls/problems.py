@@ -23,7 +23,6 @@ def problems_for(
       GraphError: where there is nothing that the strategy could train.
       ValueError: for more weights than fit into one P.
     """
-    _check_kept(modules)
     feedback = None
     if options.strategy == "inputs":
         problems: list[Problem] = [_inputs(place) for place in taught]
@@ -107,12 +106,3 @@ def _trained(place: Place, recurrent_only: bool = False) -> Layer:
             "them; make its connections trainable."
         )
     return layer
-
-
-def _check_kept(modules: TrainingModules) -> None:
-    for node in modules.model.networks:
-        if node.module.checkpoint_every is not None:
-            raise GraphError(
-                f"`{node.name}` keeps every {node.module.checkpoint_every}-th state only "
-                "(checkpoint_every), and least squares looks at all of a window; set it to null."
-            )

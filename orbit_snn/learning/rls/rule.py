@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.graph import TrainingModules
+from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, windows_of
 from orbit_snn.learning.base import Window as StepWindow
@@ -105,6 +105,8 @@ class RLS(LearningRule):
             raise ValueError(
                 f"averaging is for strategy=grad, which preconditions; {strategy} solves."
             )
+        if rows == "last" and strategy == "grad":
+            raise ValueError("rows=last is for strategies that solve; grad takes every step.")
         if trust < 0.0:
             raise ValueError(f"trust is {trust}; expected 0 or more.")
         self.strategy = strategy
@@ -121,6 +123,7 @@ class RLS(LearningRule):
           GraphError: for a loss or model that the strategy cannot solve for.
           ValueError: for more weights than fit into one P.
         """
+        _check_kept(modules)
         with self.name_scope:
             solver = self._solver = _solver(self._options, modules, spec)
             self.feedback = solver.feedback
@@ -210,6 +213,16 @@ class RLS(LearningRule):
             f"{how} in update {step} of the run; the weights of before are kept. Use {cure} "
             "(learning.rls.kernel)."
         )
+
+
+def _check_kept(modules: TrainingModules) -> None:
+    """Raises GraphError for networks that do not keep every state."""
+    for node in modules.model.networks:
+        if node.module.checkpoint_every is not None:
+            raise GraphError(
+                f"`{node.name}` keeps every {node.module.checkpoint_every}-th state only "
+                "(checkpoint_every), and least squares looks at all of a window; set it to null."
+            )
 
 
 def _solver(options: Options, modules: TrainingModules, spec: Spec) -> Solver:
