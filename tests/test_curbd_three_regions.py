@@ -39,10 +39,10 @@ def test_a_sequence_starts_at_the_first_sample_and_has_other_noise_in_every_pass
 
 
 def test_a_few_passes_explain_the_data(tmp_path):
-    config = experiments.load("curbd_three_regions", [], f"{SMALL},trainer.train_steps=12")
+    config = experiments.load("curbd_three_regions", [], f"{SMALL},trainer.train_steps=6")
     run = experiments.build_run(config, tmp_path)
-    passes = [run.trainer.train(tf.constant(1))["pvar"] for _ in range(12)]
-    assert passes[0] < passes[-1] and passes[-1] > 0.97
+    passes = [run.trainer.train(tf.constant(1))["pvar"] for _ in range(6)]
+    assert passes[0] < passes[-1] and passes[-1] > 0.95
 
 
 def test_currents_add_up_to_the_recurrent_current():

@@ -79,9 +79,7 @@ def test_a_preconditioned_gradient_learns_in_a_tenth_of_the_epochs():
     "rule",
     [
         RLS("inputs", window=10),
-        RLS("outputs", window=10),
         RLS("jacobian", Kernel(0.99), window=10),
-        RLS("scaled_jacobian", Kernel(0.99), window=10),
         RLS("grad", Kernel(0.95, alpha=0.03, regularising_rows=1, averaging=True), window=30,
             trust=0.3),
         RLS("grad", Kernel(0.95, alpha=0.03, regularising_rows=1, averaging=True), window=30,

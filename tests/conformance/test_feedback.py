@@ -103,7 +103,7 @@ def updated(network: Network, rule: BPTT | TBPTT | Eprop) -> Update:
     return step()
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
+@pytest.mark.parametrize("row", (*ROWS, "mixed", "lif-train-threshold"))
 def test_a_step_is_that_of_the_equations(row: str) -> None:
     network = make(row)
     done = network.unroll(XS)

@@ -23,6 +23,7 @@ KERNEL = Kernel(FORGETTING, WEIGHT, ALPHA)
 FEW = ("lif", "alif-refractory", "mixed", "leaky-tanh-gain")
 # The reverse pass behind these rows is held against autodiff for every neuron in test_gradients.
 ROWS = (*FEW, "alif-per-neuron", "alif-gain", "mixed-rate")
+TRAINED = (*ROWS, *zoo.HARD, "lif-train-tau", "alif-train-threshold")
 
 
 def with_all(rows: tuple[str, ...], first: Any, *others: Any) -> list[tuple[str, Any]]:
@@ -189,7 +190,7 @@ def test_a_readout_gets_the_ridge_solution_whatever_the_windows(row: str, window
     np.testing.assert_allclose(matrix, np.linalg.inv(curvature), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("row", (*ROWS, *zoo.HARD[:2]))
+@pytest.mark.parametrize("row", TRAINED)
 def test_a_population_with_targets_learns_by_its_eligibility(row: str) -> None:
     case = Case(row, RLS("inputs", KERNEL, window=None), readout=False)
     cell = case.cell
@@ -223,7 +224,7 @@ def test_a_population_with_targets_learns_by_its_eligibility(row: str) -> None:
         np.testing.assert_allclose(parameter.numpy(), want, rtol=0, atol=1e-9 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("row,alignment", with_all(zoo.EVERY_NEURON, "previous", "published"))
+@pytest.mark.parametrize("row,alignment", with_all(TRAINED, "previous", "published"))
 def test_recurrent_weights_learn_from_rates(row: str, alignment: str) -> None:
     rule = RLS("outputs", KERNEL, window=None, alignment=alignment)
     case = Case(row, rule, readout=False)
@@ -237,7 +238,7 @@ def test_recurrent_weights_learn_from_rates(row: str, alignment: str) -> None:
     np.testing.assert_allclose(case.cell.recurrent.kernel.numpy(), before - step, atol=1e-9)
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
+@pytest.mark.parametrize("row", TRAINED)
 def test_a_readouts_error_reaches_recurrent_weights_through_feedback(row: str) -> None:
     rule = RLS("outputs", KERNEL, window=None, feedback=Feedback("random", initializer="ones"))
     case = Case(row, rule, mask=False)
@@ -252,7 +253,7 @@ def test_a_readouts_error_reaches_recurrent_weights_through_feedback(row: str) -
     np.testing.assert_allclose(case.cell.recurrent.kernel.numpy(), want, atol=1e-9)
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
+@pytest.mark.parametrize("row", TRAINED)
 def test_any_gradient_is_preconditioned_by_what_arrives(row: str) -> None:
     case = Case(row, RLS("grad", KERNEL, window=None), mask=False)
     cell, readout = case.cell, case.readout

@@ -32,17 +32,6 @@ RULES = {
         "learning.tbptt.update_every": "window",
     },
     "eprop": {"learning.type": "eprop", "learning.eprop.feedback.kind": "adaptive"},
-    "rls": {
-        "learning.type": "rls",
-        "learning.rls.strategy": "grad",
-        "learning.rls.window": 12,
-        "learning.rls.trust": 0.3,
-        "learning.rls.kernel.forgetting": 0.95,
-        "learning.rls.kernel.averaging": True,
-        "learning.rls.kernel.regularising_rows": 1,
-        "task.regularizer.rate_strength": 0.0,
-        "task.regularizer.l2": 0.0,
-    },
     "eprop in chunks": {
         "learning.type": "eprop",
         "learning.eprop.mode": "chunked",
@@ -110,16 +99,17 @@ def least_squares(replicas: int, steps: int, directory: str) -> dict:
     database = Database({"train": from_arrays(FEATURES)})
     options = TrainingOptions(batch_size=4, train_steps=10, steps_per_loop=1, pictures=0)
     found = {}
-    for name in ("inputs", "outputs", "jacobian", "scaled_jacobian"):
-        rule = RLS(name, Kernel(0.99), window=2)
+    for name in ("inputs", "outputs", "grad", "scaled_jacobian"):
+        rule = RLS(name, Kernel(0.99), window=3, trust=0.1)
         with strategy.scope():
             modules, db_info = squared_error()
         path = os.path.join(directory, name)
-        run = Run(modules, db_info, database, rule, None, path, options, strategy=strategy)
+        sgd = tf_keras.optimizers.legacy.SGD(0.1) if name == "grad" else None
+        run = Run(modules, db_info, database, rule, sgd, path, options, strategy=strategy)
         losses = [run.trainer.train(tf.constant(1))["loss"] for _ in range(steps)]
         found[name] = {
             "losses": losses,
-            "values": [v.numpy().tolist() for v in rule.assigned],
+            "values": [v.numpy().tolist() for v in (*rule.assigned, *modules.model.parameters)],
             "differing": differing(run),
         }
     return found
