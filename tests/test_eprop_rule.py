@@ -1,5 +1,7 @@
 """e-prop as a rule of a run: what it refuses, what it carries, how it is configured."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -270,3 +272,12 @@ def test_a_new_neuron_needs_no_line_of_e_prop():
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+
+
+def test_a_directory_remembers_every_setting_of_the_rule():
+    """Another feedback under the same directory would go on silently with the old matrices."""
+    from orbit_snn.training.checkpoints import as_json
+
+    one, other = (as_json(Feedback("random", seed=seed)) for seed in (1, 2))
+    assert one != other and one == json.loads(json.dumps(one))
+    assert as_json(Feedback("random", initializer=tf.zeros))["initializer"] == "zeros"

@@ -1,6 +1,7 @@
 """Checkpoints of a run: where they are, whether they fit, and files that are written whole."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -39,6 +40,15 @@ def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> path
             "--model_dir."
         ) from error
     return path
+
+
+def as_json(value: Any) -> Any:
+    """A setting as `run.json` holds it: options as dictionaries, functions by their names."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: as_json(x) for key, x in dataclasses.asdict(value).items()}
+    if isinstance(value, dict):
+        return {key: as_json(x) for key, x in value.items()}
+    return getattr(value, "__qualname__", str(value)) if callable(value) else value
 
 
 def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:

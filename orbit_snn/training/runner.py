@@ -1,5 +1,6 @@
 """A run: an assembled model, a rule and an optimizer under an Orbit controller, in a directory."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -137,9 +138,11 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         rule = self.trainer.rule
         settings = {
-            name: value
+            name.lstrip("_"): checkpoints.as_json(value)
             for name, value in sorted(vars(rule).items())
-            if isinstance(value, (int, float, str)) and not name.startswith("_")
+            if dataclasses.is_dataclass(value)
+            or name == "_seed"
+            or (isinstance(value, (int, float, str)) and not name.startswith("_"))
         }
         return {
             "experiment": self.name,
