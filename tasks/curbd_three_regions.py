@@ -27,6 +27,7 @@ from orbit_snn.networks import Network
 from orbit_snn.neurons import LeakyTanh
 from orbit_snn.seeds import derive
 from orbit_snn.tasks.generated import uniform
+from orbit_snn.tasks.reservoir import least_squares
 from orbit_snn.training import PlotMaker, Plotter, Task
 
 TAU_S, SAMPLE_S, NOISE_TAU_S = 0.1, 0.01, 0.1
@@ -224,17 +225,5 @@ def currents_figure(config: CurbdConfig, found: Mapping[tuple[str, str], np.ndar
 @experiments.register("curbd_three_regions")
 def curbd_three_regions() -> experiments.ExperimentConfig:
     """Three regions of 100 neurons, 12 s; 20 passes, P carried on, learning at every sample."""
-    config = experiments.ExperimentConfig(task=CurbdConfig())
-    rule = {"strategy": "outputs", "alignment": "published", "window": 5, "rows": "last"}
-    config.learning.override({"type": "rls", "rls": rule})
-    config.trainer.override(
-        {
-            "train_steps": 20,
-            "batch_size": 1,
-            "steps_per_loop": 1,
-            "checkpoint_interval": 5,
-            "validation_interval": 5,
-            "pictures": 1,
-        }
-    )
-    return config
+    rule = {"strategy": "outputs", "alignment": "published", "window": 5}
+    return least_squares(CurbdConfig(), rule, passes=20, interval=5)

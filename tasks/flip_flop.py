@@ -9,7 +9,7 @@ from orbit_snn import experiments
 from orbit_snn.configuration import ranged
 from orbit_snn.graph import MSE, DatasetLoss, InputNode, NetworkNode, assemble_for_training
 from orbit_snn.tasks.generated import chance, generated, seeds
-from orbit_snn.tasks.reservoir import ReservoirConfig, reservoir
+from orbit_snn.tasks.reservoir import ReservoirConfig, least_squares, reservoir
 from orbit_snn.training import PlotMaker, Raster, Task, Traces
 
 
@@ -94,18 +94,6 @@ def sign_accuracy(pred: tf.Tensor, true: tf.Tensor) -> float:
 @experiments.register("flip_flop")
 def flip_flop() -> experiments.ExperimentConfig:
     """Three bits (Sussillo & Barak, Neural Comput. 25, 2013), 16 trials in parallel, FORCE."""
-    config = experiments.ExperimentConfig(task=FlipFlopConfig())
-    config.learning.override(
-        {"type": "rls", "rls": {"strategy": "inputs", "window": 2, "rows": "last"}}
+    return least_squares(
+        FlipFlopConfig(), {"strategy": "inputs", "window": 2}, passes=2, interval=1, batch=16
     )
-    config.trainer.override(
-        {
-            "train_steps": 2,
-            "batch_size": 16,
-            "steps_per_loop": 1,
-            "checkpoint_interval": 1,
-            "validation_interval": 1,
-            "pictures": 1,
-        }
-    )
-    return config

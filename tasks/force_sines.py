@@ -10,7 +10,7 @@ from orbit_snn.configuration import ranged
 from orbit_snn.data import from_arrays
 from orbit_snn.database import SPLITS, Database
 from orbit_snn.graph import MAE, MSE, NMSE, InputNode, NetworkNode, assemble_for_training
-from orbit_snn.tasks.reservoir import LEAK, ReservoirConfig, reservoir
+from orbit_snn.tasks.reservoir import LEAK, ReservoirConfig, least_squares, reservoir
 from orbit_snn.training import Compare, PlotMaker, Task, Traces
 
 WAVES = ((1, 1.0), (2, 1 / 2), (3, 1 / 6), (4, 1 / 3))
@@ -66,18 +66,6 @@ def force_sines() -> experiments.ExperimentConfig:
 
     Ten sequences of two periods; the held-out one is the same sequence without learning.
     """
-    config = experiments.ExperimentConfig(task=ForceSinesConfig())
-    config.learning.override(
-        {"type": "rls", "rls": {"strategy": "inputs", "window": 2, "rows": "last"}}
+    return least_squares(
+        ForceSinesConfig(), {"strategy": "inputs", "window": 2}, passes=10, interval=5
     )
-    config.trainer.override(
-        {
-            "train_steps": 10,
-            "batch_size": 1,
-            "steps_per_loop": 1,
-            "checkpoint_interval": 5,
-            "validation_interval": 5,
-            "pictures": 1,
-        }
-    )
-    return config

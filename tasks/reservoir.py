@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from official.modeling.hyperparams import Config
 
+from orbit_snn import experiments
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ranged
 from orbit_snn.connections import Dense
@@ -83,3 +84,30 @@ def reservoir(
         readout = Cell(instant, Dense(units, outputs, initializer="zeros", dtype=dtype))
         back = Dense(outputs, units, initializer=between, gain=config.feedback_gain, **fixed)
         return Network([hidden], readout, feedback={"output": back})
+
+
+def least_squares(
+    task: experiments.TaskConfig, rule: dict[str, Any], passes: int, interval: int, batch: int = 1
+) -> experiments.ExperimentConfig:
+    """An experiment that learns a task by least squares of the last step of each window.
+
+    Args:
+      task: its config.
+      rule: strategy and window.
+      passes: batches, each a loop of its own.
+      interval: of checkpoints and validations.
+      batch: sequences at once.
+    """
+    config = experiments.ExperimentConfig(task=task)
+    config.learning.override({"type": "rls", "rls": {**rule, "rows": "last"}})
+    config.trainer.override(
+        {
+            "train_steps": passes,
+            "batch_size": batch,
+            "steps_per_loop": 1,
+            "checkpoint_interval": interval,
+            "validation_interval": interval,
+            "pictures": 1,
+        }
+    )
+    return config

@@ -12,47 +12,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from orbit_snn.cells import Cell
-from orbit_snn.connections import Dense
-from orbit_snn.database import Database
-from orbit_snn.graph import MSE, InputNode, NetworkNode, assemble_for_training
 from orbit_snn.learning import RLS, Kernel
 from orbit_snn.learning.rls import kernel
-from orbit_snn.networks import Network
-from orbit_snn.neurons import LeakyIntegrator, LeakyTanh
+from orbit_snn.tasks.force_sines import ForceSinesConfig, sines
+from orbit_snn.tasks.reservoir import LEAK, ReservoirConfig
 from orbit_snn.tools.benchmark_cases import in_turn
 from orbit_snn.training.trainer import Trainer
 
 UNITS = (500, 1000)
-STEPS, LEAK, GAIN = 800, 0.1, 1.5
+STEPS, GAIN = 800, 1.5
 ROWS = (1, 8, 32, 128)
 BLOCKS = 200
 
 
-def target(steps: int) -> np.ndarray:
-    """A sum of four sines, `[T]` (Sussillo & Abbott 2009)."""
-    phase = np.pi * np.arange(steps) * LEAK / 60.0
-    waves = [np.sin(k * phase) / weight for k, weight in ((1, 1), (2, 2), (3, 6), (4, 3))]
-    return np.sum(waves, axis=0) / 1.15
-
-
 def make_trainer(units: int, steps: int) -> Trainer:
-    """FORCE through the trainer: one sequence of `steps`, an update a step."""
-    hidden = Cell(
-        LeakyTanh(units, tau_mem_ms=-1.0 / math.log(1.0 - LEAK)),
-        Dense(1, units, initializer="standard_normal", gain=5.0, trainable=False),
-        Dense(units, units, gain=GAIN, trainable=False, seed=1),
-    )
-    readout = Cell(LeakyIntegrator(1, tau_mem_ms=1e-3), Dense(units, 1, initializer="zeros"))
-    back = Dense(1, units, initializer="random_uniform", gain=20.0, seed=2, trainable=False)
-    network = Network([hidden], readout, feedback={"output": back})
-    net = NetworkNode("net", InputNode("pulse"), network, db_name="target")
-    loss = MSE.of_node(net.output)
-    pulse = (np.arange(steps) == 0).astype(np.float64)  # which sets the first state
-    data = {"pulse": pulse[None, :, None], "target": target(steps)[None, :, None]}
-    arrays = {name: x.astype(np.float32) for name, x in data.items()}
-    database = Database.from_arrays(arrays, validation_size=0.0, test_size=0.0)
-    modules, db_info = assemble_for_training(loss, {"loss": loss})
+    """FORCE through the trainer: one sequence of the task `force_sines`, an update a step."""
+    network = ReservoirConfig(units=units, density=1.0, gain=GAIN)
+    config = ForceSinesConfig(model=network, period_steps=steps, periods=1)
+    modules, db_info, database = config.build(0, tf.float32)
     return Trainer(modules, db_info, database, RLS("inputs"), None, batch_size=1)
 
 
@@ -63,7 +40,7 @@ def numpy_force(units: int, steps: int) -> Callable[[], float]:
     recurrent = (GAIN * draw.normal(size=(units, units)) / math.sqrt(units)).astype(kind)
     back = draw.uniform(-1.0, 1.0, size=units).astype(kind)
     first = draw.normal(0.0, 0.5, size=units).astype(kind)
-    wanted = target(steps).astype(kind)
+    wanted = sines(steps, steps).astype(kind)
 
     def run() -> float:
         x: np.ndarray = first

@@ -82,8 +82,8 @@ class Eprop(LearningRule):
         self.chunk = 1 if mode == "stepwise" else int(chunk)
         self.layer_gradient = layer_gradient
         self.update_every = update_every
-        self._kind = feedback
-        self._seed = seed
+        self.kind = feedback
+        self.seed = seed
         self.feedback: FeedbackMatrices | None = None
         self._plan: Plan | None = None
         self._pass: OnlinePass | None = None
@@ -99,12 +99,12 @@ class Eprop(LearningRule):
         self.parameters = self.decays = ()
         online = self.mode != "factored" and self.chunk < steps
         check_readouts(modules)
-        check_layers(modules, self._kind.kind, self.layer_gradient, online)
+        check_layers(modules, self.kind.kind, self.layer_gradient, online)
         networks = modules.model.networks
         everywhere = self.layer_gradient == "stop"
         with self.name_scope:
-            self.feedback = FeedbackMatrices(self._kind, networks, everywhere, self._seed)
-        if self._kind.kind == "adaptive":
+            self.feedback = FeedbackMatrices(self.kind, networks, everywhere, self.seed)
+        if self.kind.kind == "adaptive":
             check_adaptive(modules)
             self._adapt(networks, self.feedback)
         if not online:
@@ -123,7 +123,7 @@ class Eprop(LearningRule):
         matrices = [v for each in taught for v in feedback.trained_like(*each)]
         kernels = [_kernel(*each) for each in taught]
         self.parameters = tuple(matrices)
-        self.decays = tuple((v, 1.0 - self._kind.decay) for v in (*matrices, *kernels))
+        self.decays = tuple((v, 1.0 - self.kind.decay) for v in (*matrices, *kernels))
 
     def windows(self, steps: int) -> tuple[Window, ...]:
         """The whole sequence, or every chunk."""

@@ -34,12 +34,6 @@ def _assign(strategy: Any, variables: Sequence[tf.Variable], values: Sequence[An
         strategy.extended.update(variable, lambda own, new: own.assign(new), args=(value,))
 
 
-def shrink(strategy: Any, decays: Sequence[tuple[tf.Variable, float]]) -> None:
-    """Multiplies variables, on every replica."""
-    for variable, factor in decays:
-        strategy.extended.update(variable, lambda own, by: own.assign(by * own), args=(factor,))
-
-
 def added(context: tf.distribute.ReplicaContext, sums: Sums) -> Sums:
     """Sums over all replicas, in one exchange of one vector in double precision."""
     sizes = [value.shape.num_elements() for value in sums.values()]

@@ -138,11 +138,10 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         rule = self.trainer.rule
         settings = {
-            name.lstrip("_"): checkpoints.as_json(value)
+            name: checkpoints.as_json(value)
             for name, value in sorted(vars(rule).items())
-            if dataclasses.is_dataclass(value)
-            or name == "_seed"
-            or (isinstance(value, (int, float, str)) and not name.startswith("_"))
+            if not name.startswith("_")
+            and (isinstance(value, (int, float, str)) or dataclasses.is_dataclass(value))
         }
         return {
             "experiment": self.name,

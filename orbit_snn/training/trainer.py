@@ -19,7 +19,7 @@ from orbit_snn.metrics import Sums as RunningSums
 from orbit_snn.metrics import plus, rate_summary
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
-from orbit_snn.training.exchange import added, assign, gathered, shrink
+from orbit_snn.training.exchange import added, assign, gathered
 from orbit_snn.training.task import time_axis_maker, trace
 from orbit_snn.types import Batch
 from orbit_snn.unroll import chunks
@@ -312,7 +312,7 @@ class Trainer(orbit.StandardTrainer):
         if rule.assigned:
             assign(rule.assigned, learned.assigned)
         if rule.decays:
-            tf.distribute.get_replica_context().merge_call(shrink, args=(rule.decays,))
+            assign([v for v, _ in rule.decays], [factor * v for v, factor in rule.decays])
         return norms
 
 

@@ -12,7 +12,7 @@ from orbit_snn.learning.rls import kernel as rls_kernel
 from orbit_snn.learning.rls.errors import Errors, errors_of, taught_places
 from orbit_snn.learning.rls.kernel import Kernel
 from orbit_snn.learning.rls.options import Options, Shapes, Shared, Solved
-from orbit_snn.learning.rls.problem import Rows, Window
+from orbit_snn.learning.rls.problem import Rows, Window, relative
 from orbit_snn.learning.rls.problems import problems_for
 from orbit_snn.types import Batch
 
@@ -104,7 +104,7 @@ def _only_last(errors: Errors) -> Errors:
 
 def _weighted(rows: Rows) -> Rows:
     """Rows and errors times the root of their weight, of which the largest is 1."""
-    scale = tf.sqrt(tf.math.divide_no_nan(rows.weight, tf.reduce_max(rows.weight)))
+    scale = tf.sqrt(relative(rows.weight))
 
     def times(x: tf.Tensor) -> tf.Tensor:
         return x * tf.reshape(scale, [-1] + [1] * (x.shape.rank - 1))

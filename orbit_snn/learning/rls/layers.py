@@ -1,7 +1,7 @@
 """What least squares sees of a cell: one matrix of synapses, and a part of the trajectory."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -20,25 +20,24 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """As the graph calls its outputs, `net.cell0` or `net.output`."""
-        node = (
-            self.node.cells[self.key] if isinstance(self.key, int) else self.node.readouts[self.key]
-        )
-        return node.name
+        return self._in(self.node).name
 
     @property
     def cell(self) -> Cell:
         """The cell."""
-        network = self.node.module
-        return network.cells[self.key] if isinstance(self.key, int) else network.readouts[self.key]
+        return self._in(self.node.module)
 
     def trajectory(self, trajectories: Mapping[str, Trajectory]) -> CellTrajectory:
         """Its part of a forward pass."""
-        found = trajectories[self.node.name]
-        return found.cells[self.key] if isinstance(self.key, int) else found.readouts[self.key]
+        return self._in(trajectories[self.node.name])
 
     def gradient(self, direct: OutputGradients) -> tf.Tensor | None:
         """Its part of the gradients to a network's outputs."""
-        return direct.cells[self.key] if isinstance(self.key, int) else direct.readouts[self.key]
+        return self._in(direct)
+
+    def _in(self, whole: Any) -> Any:
+        """Its part of what has `cells` and `readouts`."""
+        return whole.cells[self.key] if isinstance(self.key, int) else whole.readouts[self.key]
 
 
 def places(node: NetworkNode) -> tuple[Place, ...]:

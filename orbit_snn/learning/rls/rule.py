@@ -112,7 +112,7 @@ class RLS(LearningRule):
         self.strategy = strategy
         self.kernel = kernel
         self.window = window
-        self._options = Options(strategy, alignment, groups, gradient, trust, rows, feedback, seed)
+        self.options = Options(strategy, alignment, groups, gradient, trust, rows, feedback, seed)
         self.reported = REPORTED
         self._solver: Solver | None = None
 
@@ -125,7 +125,7 @@ class RLS(LearningRule):
         """
         _check_kept(modules)
         with self.name_scope:
-            solver = self._solver = _solver(self._options, modules, spec)
+            solver = self._solver = _solver(self.options, modules, spec)
             self.feedback = solver.feedback
             self.matrices = {name: self._matrices(name, of) for name, of in solver.shapes.items()}
             self.blocks = tf.Variable(0, trainable=False, dtype=tf.int64, name="blocks")
