@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from official.modeling.hyperparams import Config
+from official.modeling.hyperparams import Config, OneOfConfig
 
 from orbit_snn.configuration_errors import ConfigError, nearest
 from orbit_snn.configuration_fields import NOUNS, Field, Spot, check_limits, declared
@@ -50,7 +50,7 @@ def check_fields(config: Config, values: Any, spot: Spot) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         if name not in schema:
-            raise _unknown(name, value, config, spot)
+            raise _unknown(name, values, config, spot)
         field = schema[name]
         here = spot.child(name)._replace(limits=field.limits)
         checked[name] = _check_field(field, value, vars(config).get(name), here)
@@ -91,13 +91,22 @@ def _describe(hint: Any) -> str:
     return str(members[0])
 
 
-def _unknown(name: object, value: Any, config: Config, spot: Spot) -> ConfigError:
+def _unknown(name: object, values: Mapping[Any, Any], config: Config, spot: Spot) -> ConfigError:
     names = list(_schema(config))
-    hint = nearest(name, names)
+    hint = _in_branch(name, values, config, spot) or nearest(name, names)
     if not hint and isinstance(name, str) and "." in name:
         hint = " Nest the keys: `a: {b: 1}` for a.b."
     known = "" if hint else f" ({', '.join(names) or 'it has none'})"
-    return spot.child(name).error(value, f"a field of {type(config).__name__}{known}", hint)
+    return spot.child(name).error(values[name], f"a field of {type(config).__name__}{known}", hint)
+
+
+def _in_branch(name: object, values: Mapping[Any, Any], config: Config, spot: Spot) -> str:
+    """The key that was meant where a field of the chosen branch was put beside the branches."""
+    branch = values.get("type", vars(config).get("type"))
+    chosen = vars(config).get(str(branch)) if isinstance(config, OneOfConfig) else None
+    if not isinstance(chosen, Config) or name not in _schema(chosen):
+        return ""
+    return f" Did you mean `{spot.child(branch).child(name).key}`?"
 
 
 def _check_field(field: Field, value: Any, current: Any, spot: Spot) -> Any:

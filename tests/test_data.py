@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from orbit_snn import data
 from orbit_snn.data import DataError, Examples
+from orbit_snn.data_checks import check_examples
 
 STEPS = 3
 
@@ -249,17 +250,17 @@ GOOD = {"inputs": np.eye(4, dtype=np.float32)[:, :, None], "label": np.arange(4)
 )
 def test_check_names_the_example(change, message):
     with pytest.raises(DataError, match=re.escape(message)):
-        data.check_examples(data.from_arrays(GOOD | change), labels={"label": 4})
+        check_examples(data.from_arrays(GOOD | change), labels={"label": 4})
 
 
 def test_check_accepts_good_examples_and_finds_what_the_encoder_breaks():
-    data.check_examples(data.from_arrays(GOOD), labels={"label": 4})
+    check_examples(data.from_arrays(GOOD), labels={"label": 4})
     padded = {"label": np.array([[0, -1]] * 4), "mask": np.array([[1, 0]] * 4)}
-    data.check_examples(data.from_arrays(GOOD | padded), labels={"label": 4})
+    check_examples(data.from_arrays(GOOD | padded), labels={"label": 4})
     broken = data.from_arrays(GOOD, lambda x, seed: x | {"inputs": x["inputs"] / 0.0})
     with pytest.raises(DataError, match="example 0: `inputs` has NaN"):
-        data.check_examples(broken)
+        check_examples(broken)
     with pytest.raises(DataError, match="no field `labl`.*there are.*did you mean `label`"):
-        data.check_examples(data.from_arrays(GOOD), labels={"labl": 4})
+        check_examples(data.from_arrays(GOOD), labels={"labl": 4})
     sparse = data.from_arrays({"inputs": (np.arange(1000) == 999).astype(np.float32)[:, None]})
-    data.check_examples(sparse, limit=5)  # looks as far as the last example
+    check_examples(sparse, limit=5)  # looks as far as the last example

@@ -5,21 +5,26 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from orbit_snn import experiments, graph, neurons
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ConfigError
 from orbit_snn.connections import Dense
-from orbit_snn.learning import Eprop, Feedback
+from orbit_snn.data import from_arrays
+from orbit_snn.database import Database
+from orbit_snn.learning import TBPTT, Eprop, Feedback
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyIntegrator, Reset
 from orbit_snn.tasks import digits, pattern_generation  # noqa: F401, they register experiments
+from orbit_snn.training.trainer import Trainer
 
 F, N, K, STEPS = 3, 5, 2, 10
 SPEC = {
     "x": tf.TensorSpec([STEPS, F], tf.float32),
     "target": tf.TensorSpec([STEPS, K], tf.float32),
     "label": tf.TensorSpec([], tf.int32),
+    "chance": tf.TensorSpec([STEPS], tf.float32),
 }
 CHUNKED = {"mode": "chunked", "chunk": 4}
 RANDOM = {"feedback": Feedback("random")}
@@ -59,7 +64,14 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"mode": "online"}, "mode is 'online'; expected one of factored, chunked, stepwise"),
-            ({"chunk": 0}, "chunk is 0; expected 1 step or more"),
+            ({"chunk": 0}, "chunk is 0; expected a whole number of steps, 1 or more"),
+            ({"chunk": "10"}, "chunk is '10'; expected a whole number"),
+            ({"chunk": 2.5}, "chunk is 2.5; expected a whole number"),
+            ({"feedback": "random"}, r"feedback is 'random'; expected a Feedback, such as Feedb"),
+            (
+                {"update_every": "window"},
+                "update_every is window, and mode=factored goes back once",
+            ),
             ({"layer_gradient": "none"}, "layer_gradient is 'none'; expected one of spatial, stop"),
             ({"update_every": "step"}, "update_every is 'step'; expected one of sequence, window"),
         ],
@@ -72,6 +84,7 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"kind": "direct"}, "feedback is 'direct'; expected one of symmetric, random, adapt"),
+            ({"gain": float("nan")}, "the feedback's gain is nan; expected a finite number"),
             ({"decay": 1.0}, "the feedback's decay is 1.0; expected 0 or more, below 1"),
         ],
     )
@@ -85,6 +98,7 @@ class TestArguments:
             ("learning.eprop.chunk=0", "learning.eprop: chunk is 0"),
             ("learning.eprop.feedback.kind=none", "learning.eprop.feedback: feedback is 'none'"),
             ("learning.eprop.feedback.initialiser=zeros", "initializer"),
+            ("learning.feedback.kind=random", "Did you mean `learning.eprop.feedback`"),
         ],
     )
     def test_of_a_configuration(self, override, message):
@@ -98,6 +112,16 @@ REFUSED = {
         lambda: (net := make_net(), classified(net, "mean")),
         CHUNKED,
         r"cross_entropy\(digit-pred,digit-true\) depends on the whole .*mode=factored",
+    ),
+    "rewards": (
+        lambda: (net := make_net(), actor_critic(net)),
+        CHUNKED,
+        "actor_critic.* depends on the whole sequence.*use learning.eprop.mode=factored, or a loss",
+    ),
+    "windows of whole sequences": (
+        lambda: (make_net(), None),
+        {"mode": "chunked", "chunk": STEPS, "update_every": "window"},
+        "a chunk of 10 holds the whole sequence of 10 steps; use a smaller chunk",
     ),
     "root": (
         lambda: (net := make_net(), error(net) ** 0.5),
@@ -145,6 +169,14 @@ REFUSED = {
         "initializer is 'randn'; expected normal_fan_in",
     ),
 }
+
+
+def actor_critic(net):
+    steps = graph.IdxType.SEQ_STEP
+    actions = graph.SampledActions("actions", net.output, "chance")
+    value = graph.ModelNode("value", net.output, lambda y: y[..., :1])
+    rewards = graph.InputNode("chance", name="rewards", index=steps)
+    return graph.ActorCritic(net.output, value, actions, rewards)
 
 
 class Delay(tf.Module):
@@ -198,6 +230,69 @@ def test_feedback_is_in_the_checkpoint(tmp_path):
     matrix.kernel.assign(tf.zeros_like(matrix.kernel))
     tf.train.Checkpoint(rule=rule).read(path).assert_existing_objects_matched()
     np.testing.assert_array_equal(matrix.kernel, before)
+
+
+def test_adaptive_feedback_is_in_the_checkpoint_once(tmp_path):
+    """What is trained and what decays is found below the names of its owners alone."""
+    net = make_net()
+    loss = error(net)
+    modules, _ = graph.assemble_for_training(loss, {"loss": loss})
+    rule = Eprop(feedback=Feedback("adaptive"))
+    rule.prepare(modules, SPEC, STEPS)
+    assert len(rule.trained(modules)) == len(modules.model.parameters) + 1
+    assert len(rule.decays(modules)) == 2
+    path = tf.train.Checkpoint(rule=rule).write(str(tmp_path / "rule"))
+    keys = [k for k, _ in tf.train.list_variables(path) if k.startswith("rule/")]
+    assert keys and all(key.startswith("rule/feedback/") for key in keys)
+
+
+def measured_by(net):
+    """Losses that are sums over steps, or not."""
+    decision = graph.Decision("digit", net.output, "mean", db_name="label")
+    return {
+        "mse": graph.MSE.of_node(net.output),
+        "mae": graph.MAE.of_node(net.output),
+        "nmse": graph.NMSE.of_node(net.output),
+        "rmse": graph.MSE.of_node(net.output) ** 0.5,
+        "penalty": graph.FiringRate(net.cell0, 50.0),
+        "accuracy": graph.Accuracy.of_node(decision),
+        "median": graph.DatasetLoss("median", np.median, net.output.pred),
+    }
+
+
+EXACT = {"mse", "mae", "rmse"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "penalised", "known"),
+    [
+        (lambda: Eprop(), False, EXACT | {"nmse", "penalty", "accuracy"}),
+        (lambda: Eprop(**CHUNKED), False, EXACT),
+        (lambda: Eprop(mode="stepwise"), True, EXACT | {"penalty"}),
+        (lambda: Eprop(**CHUNKED, update_every="window"), False, EXACT),
+        (lambda: TBPTT(5), False, EXACT | {"nmse", "penalty", "accuracy"}),
+        (lambda: TBPTT(5, "window"), False, EXACT),
+    ],
+)
+def test_training_reports_what_it_knows_and_nothing_else(rule, penalised, known):
+    """With weights that do not change, what training reports is what an evaluation finds."""
+    draw = np.random.default_rng(0)
+    features = {
+        "x": 3.0 * draw.normal(size=(6, STEPS, F)).astype(np.float32),
+        "target": draw.normal(size=(6, STEPS, K)).astype(np.float32),
+        "label": draw.integers(K, size=6).astype(np.int32),
+    }
+    database = Database({"train": from_arrays(features), "validation": from_arrays(features)})
+    net = make_net()
+    losses = measured_by(net)
+    loss = losses["mse"] + 0.1 * losses["penalty"] if penalised else losses["mse"]
+    modules, db_info = graph.assemble_for_training(loss, {"loss": loss, **losses})
+    sgd = tf_keras.optimizers.legacy.SGD(0.0)
+    found = Trainer(modules, db_info, database, rule(), sgd, 6, xla=False).train(tf.constant(1))
+    wanted = modules.evaluator.evaluate_dataset(database)
+    assert set(losses) & set(found) == known
+    for name in known:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, err_msg=name)
 
 
 def test_a_run_that_was_not_prepared():

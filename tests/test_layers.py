@@ -14,7 +14,17 @@ LAYERS = (
     ("neurons", "connections", "surrogate", "decay", "types", "seeds"),
     ("cells", "adjoint", "memory", "unroll"),
     ("networks",),
-    ("updaters", "bounds", "monitors", "losses", "regularizers", "metrics", "distribute", "data"),
+    (
+        "updaters",
+        "bounds",
+        "monitors",
+        "losses",
+        "regularizers",
+        "metrics",
+        "distribute",
+        "data",
+        "data_checks",
+    ),
     ("graph",),
     ("learning",),
     (

@@ -128,9 +128,9 @@ def test_on_a_linear_model_all_strategies_are_one():
 def test_windows_that_the_loss_does_not_look_at_change_nothing():
     data = waves() | {"late": np.zeros((SIZE, STEPS), bool)}
     made = trainer(RLS("inputs", Kernel(0.9), window=10), data=data)
-    before = [v.numpy() for v in made.rule.assigned[:-2]]
+    before = [v.numpy() for v in made.rule.assigned(made.training_modules)[:-2]]
     made.train(tf.constant(2))
-    for old, variable in zip(before, made.rule.assigned, strict=False):
+    for old, variable in zip(before, made.rule.assigned(made.training_modules), strict=False):
         np.testing.assert_array_equal(variable, old)
 
 
@@ -139,10 +139,10 @@ def test_a_lost_covariance_is_named_and_the_last_good_weights_are_kept():
     made.train(tf.constant(2))
     for (matrix,) in made.rule.matrices.values():
         matrix.assign(-matrix)
-    before = [v.numpy() for v in made.rule.assigned[:-2]]
+    before = [v.numpy() for v in made.rule.assigned(made.training_modules)[:-2]]
     with pytest.raises(TrainingError, match="lost positivity.* in update 14 .*Use numerics=potter"):
         made.train(tf.constant(2))
-    for old, variable in zip(before, made.rule.assigned, strict=False):
+    for old, variable in zip(before, made.rule.assigned(made.training_modules), strict=False):
         np.testing.assert_array_equal(variable, old)
 
 
@@ -154,7 +154,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
         database = Database.from_arrays(waves(size=20))
         made = Run(*assembled(network), database, rule, None, directory, options)
         made.train()
-        return [v.numpy() for v in made.trainer.rule.assigned]
+        return [v.numpy() for v in made.trainer.rule.assigned(made.trainer.training_modules)]
 
     whole = run(tmp_path / "whole", 6)
     run(tmp_path / "broken", 3)
@@ -175,7 +175,7 @@ def test_what_is_measured_is_reported():
     "given,message",
     [
         ({"strategy": "hebb"}, "strategy is 'hebb'; expected one of inputs, outputs, grad"),
-        ({"window": 0}, "window is 0; expected 1 step or more"),
+        ({"window": 0}, "window is 0; expected a whole number of steps"),
         ({"alignment": "next"}, "alignment is 'next'"),
         ({"groups": "layer"}, "groups is 'layer'"),
         ({"gradient": "rtrl"}, "gradient is 'rtrl'"),

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import ConfigError
-from orbit_snn.data import DataError, check_examples, from_arrays
+from orbit_snn.data import DataError, from_arrays
+from orbit_snn.data_checks import check_examples
 from orbit_snn.tasks import digits, pattern_generation  # noqa: F401, they register experiments
 
 STEPS, K = 14, 6

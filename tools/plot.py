@@ -206,8 +206,8 @@ def _draw_curves(part: Any, runs: Sequence[Run], tags: Sequence[str], rows: int)
             for split in SPLITS:
                 if tag in run.curves.get(split, {}):
                     steps, values = run.curves[split][tag]
-                    single = {"marker": "o", "markersize": 3} if len(steps) < 2 else {}
-                    ax.plot(steps, values, **styles[run.name, split], **single)
+                    dot = _dot(split) if len(steps) < 2 else {}
+                    ax.plot(steps, values, **styles[run.name, split], **dot)
                     drawn.append(values)
         _dress(ax, tag, np.concatenate(drawn))
     handles = [
@@ -216,6 +216,13 @@ def _draw_curves(part: Any, runs: Sequence[Run], tags: Sequence[str], rows: int)
     ]
     look = {"frameon": False, "fontsize": pictures.NORMAL, "labelcolor": pictures.INK}
     part.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6), **look)
+
+
+def _dot(split: str) -> dict[str, Any]:
+    """How to draw a single value: open where it is validation's, so that both are seen."""
+    if split == SPLITS[0]:
+        return {"marker": "o", "markersize": 3}
+    return {"marker": "o", "markersize": 6, "markerfacecolor": "none"}
 
 
 def _styles(runs: Sequence[Run]) -> dict[tuple[str, str], dict[str, Any]]:

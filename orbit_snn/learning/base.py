@@ -11,6 +11,7 @@ replicas. On one replica the three are one compiled program.
 """
 
 import abc
+import numbers
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -32,6 +33,12 @@ class Window(NamedTuple):
 
     start: int
     stop: int
+
+
+def check_steps(name: str, steps: Any) -> None:
+    """Raises ValueError for what is no number of steps."""
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 1:
+        raise ValueError(f"{name} is {steps!r}; expected a whole number of steps, 1 or more.")
 
 
 def windows_of(steps: int, size: int) -> tuple[Window, ...]:
@@ -129,18 +136,16 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
                 passed = gather(rule.share(modules, batch[start:stop], passed, slopes))
             learned = rule.backward(modules, batch[start:stop], passed, slopes)
             optimizer.apply(all_reduce(learned.gradients), rule.trained(modules))
-            rule.assigned = learned.assigned
-            for variable, factor in rule.decays: variable *= factor
+            rule.assigned(modules) = learned.assigned
+            for variable, factor in rule.decays(modules): variable *= factor
             state = learned.state
 
     All but `prepare` are pure: tensors in, tensors out, static shapes, so that they compile
     under XLA.
 
     Attributes:
-      parameters: variables of the rule itself that are trained like the model's.
-      decays: variables that shrink after every update, each with its factor.
-      assigned: variables that the rule gives new values instead of gradients.
       reported: names of what it measures, whose means the training loop reports.
+      unreported: keys of the evaluator's reductions whose sums it does not know.
       shares_rows: whether `share` makes rows that every replica needs of all of them.
     """
 
@@ -148,10 +153,8 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
 
     def __init__(self, name: str):
         super().__init__(name=name)
-        self.parameters: tuple[tf.Variable, ...] = ()
-        self.decays: tuple[tuple[tf.Variable, float], ...] = ()
-        self.assigned: tuple[tf.Variable, ...] = ()
         self.reported: tuple[str, ...] = ()
+        self.unreported: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def prepare(self, modules: TrainingModules, spec: Spec, steps: int) -> None:
@@ -168,7 +171,15 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
 
     def trained(self, modules: TrainingModules) -> tuple[tf.Variable, ...]:
         """The variables that `backward` gives gradients to: the model's, then the rule's own."""
-        return (*modules.model.parameters, *self.parameters)
+        return modules.model.parameters
+
+    def assigned(self, modules: TrainingModules) -> tuple[tf.Variable, ...]:
+        """The variables that the rule gives new values instead of gradients."""
+        return ()
+
+    def decays(self, modules: TrainingModules) -> tuple[tuple[tf.Variable, float], ...]:
+        """The variables that shrink after every update, each with its factor."""
+        return ()
 
     @abc.abstractmethod
     def windows(self, steps: int) -> tuple[Window, ...]:

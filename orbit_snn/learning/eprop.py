@@ -1,10 +1,8 @@
 """e-prop: eligibility propagation (Bellec et al., Nat. Commun. 11:3625, 2020)."""
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from orbit_snn.graph import TrainingModules
+from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.loss_module import Sums
 from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning.base import (
@@ -14,6 +12,7 @@ from orbit_snn.learning.base import (
     LearningRule,
     Spec,
     Window,
+    check_steps,
     windows_of,
 )
 from orbit_snn.learning.eprop_checks import check_adaptive, check_layers, check_readouts
@@ -46,7 +45,8 @@ class Eprop(LearningRule):
 
     Args:
       mode: `factored`, `chunked` or `stepwise`.
-      chunk: steps of a chunk; the last one takes what is left.
+      chunk: steps of a chunk; the last one takes what is left. A sequence of one chunk is run as
+        `factored`.
       feedback: the way of errors from readouts to neurons.
       layer_gradient: between cells in series. `spatial` lets errors pass down through the weights
         and the memory of the cells above, `stop` does not: readouts then teach every cell of their
@@ -56,7 +56,7 @@ class Eprop(LearningRule):
       seed: of random feedback that has none.
 
     Raises:
-      ValueError: for an unknown mode or kind, or a chunk below 1.
+      ValueError: for an unknown mode or kind, a chunk below 1, or windows of `factored`.
     """
 
     def __init__(
@@ -76,8 +76,16 @@ class Eprop(LearningRule):
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk}; expected 1 step or more.")
+        if not isinstance(feedback, Feedback):
+            raise ValueError(
+                f"feedback is {feedback!r}; expected a Feedback, such as Feedback('random')."
+            )
+        check_steps("chunk", chunk)
+        if mode == "factored" and update_every == "window":
+            raise ValueError(
+                "update_every is window, and mode=factored goes back once through a whole "
+                "sequence; use mode=chunked or stepwise."
+            )
         self.mode = mode
         self.chunk = 1 if mode == "stepwise" else int(chunk)
         self.layer_gradient = layer_gradient
@@ -96,8 +104,13 @@ class Eprop(LearningRule):
           ValueError: for feedback of a wrong shape.
         """
         self._plan = self._pass = None
-        self.parameters = self.decays = ()
+        self.unreported = ()
         online = self.mode != "factored" and self.chunk < steps
+        if self.update_every == "window" and not online:
+            raise GraphError(
+                f"update_every is window, and a chunk of {self.chunk} holds the whole sequence of "
+                f"{steps} steps; use a smaller chunk, or update_every=sequence."
+            )
         check_readouts(modules)
         check_layers(modules, self.kind.kind, self.layer_gradient, online)
         networks = modules.model.networks
@@ -106,7 +119,6 @@ class Eprop(LearningRule):
             self.feedback = FeedbackMatrices(self.kind, networks, everywhere, self.seed)
         if self.kind.kind == "adaptive":
             check_adaptive(modules)
-            self._adapt(networks, self.feedback)
         if not online:
             return
         if self.update_every == "window":
@@ -115,15 +127,20 @@ class Eprop(LearningRule):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         loss = OnlineLoss(modules, spec, steps, self.chunk, replicas)
         self._plan = Plan(networks, loss.averaged)
-        self._pass = OnlinePass(loss, self._plan, self.feedback, self.parameters)
+        self.unreported = loss.reported.unknown
+        self._pass = OnlinePass(loss, self._plan, self.feedback)
 
-    def _adapt(self, networks: Sequence[NetworkNode], feedback: FeedbackMatrices) -> None:
-        """Trains the matrices, and lets them and the readouts' weights decay."""
-        taught = [(node, name) for node in networks for name in node.readouts]
-        matrices = [v for each in taught for v in feedback.trained_like(*each)]
-        kernels = [_kernel(*each) for each in taught]
-        self.parameters = tuple(matrices)
-        self.decays = tuple((v, 1.0 - self.kind.decay) for v in (*matrices, *kernels))
+    def trained(self, modules: TrainingModules) -> tuple[tf.Variable, ...]:
+        """The model's parameters, and matrices of adaptive feedback."""
+        return (*modules.model.parameters, *_prepared(self.feedback).trained)
+
+    def decays(self, modules: TrainingModules) -> tuple[tuple[tf.Variable, float], ...]:
+        """Adaptive matrices and the weights of the readouts that they follow."""
+        matrices = _prepared(self.feedback).trained
+        if not matrices:
+            return ()
+        kernels = [_kernel(node, name) for node in modules.model.networks for name in node.readouts]
+        return tuple((v, 1.0 - self.kind.decay) for v in (*matrices, *kernels))
 
     def windows(self, steps: int) -> tuple[Window, ...]:
         """The whole sequence, or every chunk."""
@@ -159,7 +176,7 @@ class Eprop(LearningRule):
             reverse = Factored(feedback, self.layer_gradient == "spatial")
         else:
             reverse = ChunkReverse(self._plan, feedback, traces)
-        gradients = gradients_of(modules, batch, done, slopes, reverse, self.parameters)
+        gradients = gradients_of(modules, batch, done, slopes, reverse, feedback.trained)
         state = EpropState(done.state, reverse.after)
         return Learned(gradients, state, done.sums, done.reports)
 

@@ -48,20 +48,12 @@ class OnlinePass:
       loss: over chunks.
       plan: which traces there are.
       feedback: from readouts to cells.
-      adaptive: feedback that is trained.
     """
 
-    def __init__(
-        self,
-        loss: OnlineLoss,
-        plan: Plan,
-        feedback: FeedbackMatrices,
-        adaptive: tuple[tf.Variable, ...],
-    ):
+    def __init__(self, loss: OnlineLoss, plan: Plan, feedback: FeedbackMatrices):
         self.loss = loss
         self._plan = plan
         self._feedback = feedback
-        self._adaptive = adaptive
 
     def __call__(
         self,
@@ -82,7 +74,7 @@ class OnlinePass:
           state: before the first step.
           reports: zeros of the shape of what the evaluator reports.
         """
-        loss = self.loss
+        loss, adaptive = self.loss, self._feedback.trained
         known = {key: slope for key, slope in slopes.items() if key not in loss.rates}
         size = next(iter(batch.values())).shape[0]
         averaged = [
@@ -94,7 +86,7 @@ class OnlinePass:
         zeros = tf.nest.map_structure(tf.zeros_like, counts)
         start = _Carry(
             state,
-            tuple(tf.zeros(p.shape, p.dtype) for p in (*modules.model.parameters, *self._adaptive)),
+            tuple(tf.zeros(v.shape, v.dtype) for v in (*modules.model.parameters, *adaptive)),
             zeros,
             reports,
             {node.name: tf.zeros([size, own.units], own.dtype) for node, own in averaged},
@@ -113,7 +105,7 @@ class OnlinePass:
             }
             advance = not is_last or bool(averaged)
             reverse = ChunkReverse(self._plan, self._feedback, carry.state.traces, weights, advance)
-            gradients = gradients_of(modules, chunk, done, known, reverse, self._adaptive)
+            gradients = gradients_of(modules, chunk, done, known, reverse, adaptive)
             means = {
                 name: carry.means[name] + tf.reduce_sum(weights[name] * z, axis=0)
                 for name, z in outputs.items()

@@ -1,6 +1,7 @@
 """Feedback: the way of an error from a readout back to the neurons that it reads."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -29,7 +30,7 @@ class Feedback:
         `1 - decay`.
 
     Raises:
-      ValueError: for an unknown kind, or a decay outside [0, 1).
+      ValueError: for an unknown kind, a gain that is not finite, or a decay outside [0, 1).
     """
 
     kind: str = "symmetric"
@@ -41,6 +42,8 @@ class Feedback:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"feedback is {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        if not math.isfinite(self.gain):
+            raise ValueError(f"the feedback's gain is {self.gain}; expected a finite number.")
         if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"the feedback's decay is {self.decay}; expected 0 or more, below 1.")
 
@@ -102,6 +105,11 @@ class FeedbackMatrices(tf.Module):
         matrix = self.matrices.get(_key(node, readout, index))
         connection = node.module.readouts[readout].feedforward if matrix is None else matrix
         return connection.transpose(dcurrents)
+
+    @property
+    def trained(self) -> tuple[tf.Variable, ...]:
+        """Adaptive matrices."""
+        return tuple(v for matrix in self.matrices.values() for v in matrix.parameters)
 
     def trained_like(self, node: NetworkNode, readout: str) -> Iterator[tf.Variable]:
         """Matrices that get the updates of the weights of a readout."""

@@ -16,7 +16,7 @@ from orbit_snn.graph.loss_module import Sums, feature_of, needed_by
 from orbit_snn.graph.nodes import Node
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.chunk_data import chunk_length, chunk_of, made_up, of_means
-from orbit_snn.learning.online_probe import Probe
+from orbit_snn.learning.online_probe import Probe, Reported
 from orbit_snn.types import Batch, Trajectory
 from orbit_snn.unroll import chunks
 
@@ -33,7 +33,7 @@ class OnlineLoss:
 
     Attributes:
       rates: keys of the reductions that are made of mean outputs of cells.
-      reported: those of the evaluator's reductions.
+      reported: those of the evaluator's reductions, and keys of what it cannot know.
 
     Raises:
       GraphError: for a loss whose gradient at a step depends on later steps.
@@ -44,11 +44,11 @@ class OnlineLoss:
         self.steps = steps
         self.size = min(size, steps)
         self.rates: tuple[str, ...] = ()
-        self.reported: tuple[str, ...] = ()
+        self.reported = Reported((), ())
         if self.size < steps:
             probe = Probe(modules, spec)
             self.rates = probe.rates(replicas)
-            self.reported = probe.reported_rates(self.averaged)
+            self.reported = probe.reported(self.averaged)
 
     @property
     def averaged(self) -> frozenset[str]:
@@ -102,9 +102,9 @@ class OnlineLoss:
         return of_means(self._modules, self._modules.loss, self.rates, batch, means)
 
     def reports_of_means(self, batch: Batch, means: Mapping[str, tf.Tensor]) -> Sums:
-        """Sums of `reported`, as the evaluator takes them."""
+        """Sums of `reported.rates`, as the evaluator takes them."""
         loss = self._modules.evaluator.loss
-        found = of_means(self._modules, loss, self.reported, batch, means)
+        found = of_means(self._modules, loss, self.reported.rates, batch, means)
         return {key: tf.cast(value, tf.float64) for key, value in found.items()}
 
 

@@ -32,19 +32,31 @@ class _Sums(NamedTuple):
     chunks: Sums
     means: Sums
 
-    def adds_up(self, key: str, node: Any) -> bool:
+    def adds_up(self, key: str) -> bool:
         """Whether sums over chunks add up to those of the sequence."""
-        return node.constant or _equal(self.whole[key], self.chunks[key])
+        return _equal(self.whole[key], self.chunks[key])
 
     def of_means(self, key: str) -> bool:
         """Whether the sums depend on mean outputs of cells alone."""
         return key in self.means and _equal(self.whole[key], self.means[key])
 
 
+class Reported(NamedTuple):
+    """Keys of reported reductions that are no sums over steps.
+
+    Attributes:
+      rates: those that are known from mean outputs of cells alone.
+      unknown: all others.
+    """
+
+    rates: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
 class Probe:
     """A short made-up sequence on which is seen what a loss needs of the future."""
 
-    STEPS, SIZE, CHUNKS = 5, 2, ((0, 2), (2, 2), (4, 1))
+    STEPS, SIZE, CHUNKS = 5, 16, ((0, 2), (2, 2), (4, 1))
 
     def __init__(self, modules: TrainingModules, spec: Spec):
         self._modules = modules
@@ -61,14 +73,15 @@ class Probe:
         """
         self._check_nodes()
         loss = self._modules.loss
-        found = self._sums(loss)
-        silent = loss.slopes(self._sums_of_chunks(loss, self._outputs(silent=True)))
+        found = self._sums(loss, loss.reductions)
+        silent = self._sums_of_chunks(loss, self._outputs(silent=True), loss.reductions)
+        silent = loss.slopes(silent)
         slopes = loss.slopes(found.whole)
         rates = []
         for key, node in loss.reductions.items():
             # No output changes the last of the sums, which is what means divide by.
             known = _equal(slopes[key][:-1], silent[key][:-1])
-            if node.constant or known and found.adds_up(key, node):
+            if node.constant or known and found.adds_up(key):
                 continue
             if not found.of_means(key):
                 raise GraphError(_needs_the_future(node.name))
@@ -80,17 +93,20 @@ class Probe:
             rates.append(key)
         return tuple(rates)
 
-    def reported_rates(self, averaged: Collection[str]) -> tuple[str, ...]:
-        """Keys of the reported reductions that are known from the means of some cells alone."""
-        loss = self._modules.evaluator.loss
-        found = self._sums(loss)
-        return tuple(
+    def reported(self, averaged: Collection[str]) -> "Reported":
+        """What of the reported losses can be known, given mean outputs of some cells alone."""
+        evaluator = self._modules.evaluator
+        loss, places = evaluator.loss, range(len(evaluator.names))
+        keys = [key for key in loss.needed_for(places) if not loss.reductions[key].constant]
+        found = self._sums(loss, keys)
+        future = [key for key in keys if not found.adds_up(key)]
+        rates = [
             key
-            for key, node in loss.reductions.items()
-            if not found.adds_up(key, node)
-            and found.of_means(key)
-            and {n.name for n in needed_by([node]).outputs} <= set(averaged)
-        )
+            for key in future
+            if found.of_means(key)
+            and {n.name for n in needed_by([loss.reductions[key]]).outputs} <= set(averaged)
+        ]
+        return Reported(tuple(rates), tuple(key for key in future if key not in rates))
 
     def _check_nodes(self) -> None:
         for node in self._modules.model.nodes:
@@ -103,29 +119,34 @@ class Probe:
         state = self._modules.model.initial_state(self.SIZE)
         return made_up_outputs(self._modules, self.STEPS, self.SIZE, 1, state, float(not silent))
 
-    def _sums(self, loss: LossModule) -> _Sums:
+    def _sums(self, loss: LossModule, keys: Collection[str]) -> _Sums:
         outputs = self._outputs(silent=False)
-        whole = self._of(loss, outputs, self._batch, None)[0]
-        keys = [key for key, node in loss.reductions.items() if self._of_cells_alone(node)]
+        whole = self._of(loss, outputs, self._batch, None, keys)[0]
+        of_cells = [key for key in keys if self._of_cells_alone(loss.reductions[key])]
         means = {node.name: self._mean(outputs, node) for node in self._cells()}
-        of_means_alone = of_means(self._modules, loss, keys, self._batch, means)
-        return _Sums(whole, self._sums_of_chunks(loss, outputs), of_means_alone)
+        of_means_alone = of_means(self._modules, loss, of_cells, self._batch, means)
+        return _Sums(whole, self._sums_of_chunks(loss, outputs, keys), of_means_alone)
 
-    def _sums_of_chunks(self, loss: LossModule, outputs: Outputs) -> Sums:
+    def _sums_of_chunks(self, loss: LossModule, outputs: Outputs, keys: Collection[str]) -> Sums:
         total: Sums = {}
         state = None
         for start, steps in self.CHUNKS:
             batch = chunk_of(self._modules, self._batch, start, steps)
             cut = {name: _cut(each, start, steps) for name, each in outputs.items()}
-            sums, state = self._of(loss, cut, batch, state)
+            sums, state = self._of(loss, cut, batch, state, keys)
             total = {key: value + total.get(key, 0.0) for key, value in sums.items()}
         return total
 
     def _of(
-        self, loss: LossModule, outputs: Outputs, batch: Batch, state: Any
+        self,
+        loss: LossModule,
+        outputs: Outputs,
+        batch: Batch,
+        state: Any,
+        keys: Collection[str],
     ) -> tuple[Sums, GraphState]:
         run = self._modules.model.run(batch, state, lambda node, *_: outputs[node.name])
-        return loss.sums(run.values, batch), run.state
+        return loss.sums(run.values, batch, wanted=keys), run.state
 
     def _cells(self) -> Iterator[Any]:
         return (cell for node in self._modules.model.networks for cell in node.cells)
@@ -162,6 +183,6 @@ def _equal(a: tf.Tensor, b: tf.Tensor) -> bool:
 def _needs_the_future(what: str) -> str:
     return (
         f"{what} depends on the whole sequence, so what it says about a step is not known before "
-        "its end; use learning.eprop.mode=factored, update_every=window, which scores every chunk "
-        "on its own, or a loss that is a sum over steps."
+        "its end; use learning.eprop.mode=factored, or a loss that is a sum over steps: of a "
+        'Decision(mode="per_step"), or of the steps of a During.'
     )

@@ -11,6 +11,7 @@ from orbit_snn.learning.base import (
     LearningRule,
     Spec,
     Window,
+    check_steps,
     windows_of,
 )
 from orbit_snn.learning.passes import by_time, whole_backward, whole_forward
@@ -35,8 +36,7 @@ class TBPTT(LearningRule):
 
     def __init__(self, truncation: int = 10, update_every: str = "sequence"):
         super().__init__(name="tbptt")
-        if truncation < 1:
-            raise ValueError(f"truncation is {truncation}; expected 1 step or more.")
+        check_steps("truncation", truncation)
         if update_every not in UPDATES:
             raise ValueError(f"update_every is {update_every!r}; expected sequence or window.")
         self.truncation = int(truncation)

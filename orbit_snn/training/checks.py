@@ -3,12 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
-from orbit_snn.data import DataError, Examples, check_examples, element_spec, evaluation_dataset
+from orbit_snn.data import DataError, Examples, element_spec, evaluation_dataset
+from orbit_snn.data_checks import check_examples
 from orbit_snn.graph import GraphModule, TrainingModules
 from orbit_snn.graph.algebra import Prediction, Target
 from orbit_snn.graph.loss_module import feature_of
 from orbit_snn.graph.pairs import PairFinder, check_images
 from orbit_snn.graph.reductions import Reduction
+from orbit_snn.learning.chunk_data import masks_of
 from orbit_snn.training.task import Shapes, Task, trace
 
 _BATCH = 64
@@ -38,6 +40,7 @@ def check(task: Task, limit: int = 32) -> Shapes:
         shapes = next((known for other, known in traced if other == spec), None)
         if shapes is None:
             _check_steps(modules, spec)
+            _check_masks(modules, spec)
             shapes = trace(modules, spec)
             traced.append((spec, shapes))
         _check_values(modules, examples, spec, _labels(modules, shapes), limit)
@@ -57,8 +60,14 @@ def _check_values(
     sequences = [name for name in model.temporal if name not in masks]
     features = [feature_of(node) for node in model.inputs]
     inputs = sequences or [name for name in features if spec[name].shape.rank]
+    others = set(spec) - {*inputs, *labels, *masks}
     check_examples(
-        examples, inputs=inputs, labels=labels, mask=next(iter(masks), None), limit=limit
+        examples,
+        inputs=inputs,
+        labels=labels,
+        mask=next(iter(masks), None),
+        targets=sorted(others),
+        limit=limit,
     )
 
 
@@ -86,6 +95,15 @@ def _check_steps(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> No
             raise DataError(
                 f"an example has {shapes}; `{name}` needs one value for each of the "
                 f"{steps[0] if steps else 'T'} steps of `{first}`."
+            )
+
+
+def _check_masks(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> None:
+    for name in masks_of(modules):
+        if name in spec and not spec[name].dtype.is_bool:
+            raise DataError(
+                f"`{name}` marks steps and is {spec[name].dtype.name}; expected true and false, "
+                f"such as {name} > 0."
             )
 
 

@@ -10,23 +10,24 @@ import tensorflow as tf
 from orbit_snn import data
 from orbit_snn.data import element_spec
 from orbit_snn.database import Database
-from orbit_snn.graph import GraphError, TrainingModules
+from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.graph.evaluation import RATES, GraphEvaluator
 from orbit_snn.learning import LearningRule
 from orbit_snn.learning.base import Forward, Learned, Update, window_of
+from orbit_snn.learning.online_probe import Probe
 from orbit_snn.metrics import Sums as RunningSums
 from orbit_snn.metrics import plus, rate_summary
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.exchange import added, assign, gathered
-from orbit_snn.training.task import time_axis_maker, trace
+from orbit_snn.training.parts import check_parts
+from orbit_snn.training.task import trace
 from orbit_snn.types import Batch
 from orbit_snn.unroll import chunks
 
 _LOSS, _NORM = "loss/", "gradient_norm"
 _UNROLLED = 8  # windows that are traced one by one
-_MOST_UNROLLED = 64
 
 
 class TrainingError(RuntimeError):
@@ -94,7 +95,7 @@ class Trainer(orbit.StandardTrainer):
         spec = element_spec(self._examples)
         shapes = trace(training_modules, spec)
         self.windows = rule.windows(shapes.steps)
-        self._check_parts()
+        check_parts(training_modules, rule, self.windows, self.strategy.num_replicas_in_sync)
         rule.prepare(training_modules, spec, shapes.steps)
         self._parameters = rule.trained(training_modules)
         self._check_batch_size(batch_size)
@@ -103,33 +104,12 @@ class Trainer(orbit.StandardTrainer):
             self._check_optimizer()
             optimizers.build_slots(optimizer, self._parameters)
         losses = {_LOSS + key: size for key, size in shapes.losses.items()}
+        self._unreported = set(rule.unreported)
+        if len(self.windows) > 1:
+            self._unreported |= set(Probe(training_modules, spec).reported(()).unknown)
         self._measured = (*[_NORM] * bool(self._parameters), *rule.reported)
         measured = dict.fromkeys(self._measured, 2)
         self._sums = RunningSums({**losses, **shapes.reports, **measured})
-
-    def _check_parts(self) -> None:
-        """What cannot be trained in this way is said before it is tried."""
-        modules, replicas = self.training_modules, self.strategy.num_replicas_in_sync
-        if not modules.model.parameters:
-            raise GraphError("the model has nothing to train; make some of its weights trainable.")
-        maker = time_axis_maker(modules)
-        if maker is not None and len(self.windows) > 1:
-            raise GraphError(
-                f"node `{maker.name}` makes the time axis inside the model, which cannot be cut "
-                f"into the {len(self.windows)} windows of {self.rule.name}; make it in the data "
-                "(from_arrays(..., encode=...)), or update once a sequence."
-            )
-        if replicas > 1 and len(self.windows) > _MOST_UNROLLED:
-            raise GraphError(
-                f"{len(self.windows)} updates in a sequence, each exchanged between {replicas} "
-                f"replicas, are more than {_MOST_UNROLLED}; use longer windows, update_every="
-                "sequence, or one replica."
-            )
-        if replicas > 1 and modules.loss.collected:
-            raise GraphError(
-                f"{modules.loss.collected[0].name} needs the whole batch at once, which {replicas} "
-                "replicas do not have; train on a loss of reductions, or on one replica."
-            )
 
     def _check_optimizer(self) -> None:
         if self.optimizer is None:
@@ -201,7 +181,8 @@ class Trainer(orbit.StandardTrainer):
         measured = {name: total / count for name, (total, count) in pairs}
         losses = {k.removeprefix(_LOSS): sums.pop(k) for k in [*sums] if k.startswith(_LOSS)}
         (loss,) = (float(v) for v in modules.loss.values(losses))
-        reported = modules.evaluator.results(sums, learning=True)
+        known = {key: value for key, value in sums.items() if key not in self._unreported}
+        reported = modules.evaluator.results(known, learning=True)
         results = {"loss": loss, **reported, **measured}
         step = int(self.global_step.numpy())
         if problem := self.rule.problem():
@@ -309,10 +290,11 @@ class Trainer(orbit.StandardTrainer):
             gradients, norm = optimizers.clip_by_global_norm(learned.gradients, self._clip_norm)
             optimizers.apply(self.optimizer, gradients, self._parameters)
             norms = {_NORM: tf.stack([norm, tf.ones_like(norm)])}
-        if rule.assigned:
-            assign(rule.assigned, learned.assigned)
-        if rule.decays:
-            assign([v for v, _ in rule.decays], [factor * v for v, factor in rule.decays])
+        modules = self.training_modules
+        if learned.assigned:
+            assign(rule.assigned(modules), learned.assigned)
+        if decays := rule.decays(modules):
+            assign([v for v, _ in decays], [factor * v for v, factor in decays])
         return norms
 
 

@@ -186,14 +186,15 @@ def test_adaptive_feedback_gets_the_readouts_gradient() -> None:
         rule = eprop.prepared(p, feedback=Feedback("adaptive", decay=0.1), **arguments)
         found = eprop.update(p, rule).gradients
         model, own = found[: len(p.network.parameters)], found[len(p.network.parameters) :]
-        assert [v.name for v in rule.parameters] and len(own) == 2
+        matrices = rule.trained(p.modules)[len(p.network.parameters) :]
+        assert len(matrices) == len(own) == 2
         named = zoo.by_name(p, model)
-        for matrix, gradient in zip(rule.parameters, own, strict=True):
+        for matrix, gradient in zip(matrices, own, strict=True):
             readout = "a" if matrix.shape[1] == zoo.READOUT_UNITS["a"] else "b"
             np.testing.assert_array_equal(gradient, named[f"{readout}.input"])
-        shrinking = {v.ref() for v, factor in rule.decays if factor == 0.9}
+        shrinking = {v.ref() for v, factor in rule.decays(p.modules) if factor == 0.9}
         kernels = [cell.feedforward.kernel for cell in p.network.readouts.values()]
-        assert shrinking == {v.ref() for v in (*rule.parameters, *kernels)}
+        assert shrinking == {v.ref() for v in (*matrices, *kernels)}
 
 
 def test_seeds_of_feedback() -> None:

@@ -90,7 +90,8 @@ class Case:
         for start, stop in self.rule.windows(STEPS):
             batch = window_of(self.batch, self.modules.temporal, start, stop - start)
             done = self.rule.update(self.modules, batch, state)
-            for variable, value in zip(self.rule.assigned, done.assigned, strict=True):
+            assigned = self.rule.assigned(self.modules)
+            for variable, value in zip(assigned, done.assigned, strict=True):
                 variable.assign(value)
             state = done.state
         return done

@@ -51,7 +51,7 @@ def learn(made, rule, batch, before=None):
     for start, stop in rule.windows(steps):
         cut = window_of(batch, modules.temporal, start, stop - start)
         done = rule.update(modules, cut, state)
-        for variable, value in zip(rule.assigned, done.assigned, strict=True):
+        for variable, value in zip(rule.assigned(modules), done.assigned, strict=True):
             variable.assign(value)
         state = done.state
 

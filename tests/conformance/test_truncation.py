@@ -157,7 +157,7 @@ def test_windows_add_up(row: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"truncation": 0}, "truncation is 0; expected 1 step or more"),
+        ({"truncation": 0}, "truncation is 0; expected a whole number of steps"),
         ({"update_every": "step"}, "update_every is 'step'; expected sequence or window"),
     ],
 )

@@ -107,9 +107,10 @@ def least_squares(replicas: int, steps: int, directory: str) -> dict:
         sgd = tf_keras.optimizers.legacy.SGD(0.1) if name == "grad" else None
         run = Run(modules, db_info, database, rule, sgd, path, options, strategy=strategy)
         losses = [run.trainer.train(tf.constant(1))["loss"] for _ in range(steps)]
+        parameters = modules.model.parameters
         found[name] = {
             "losses": losses,
-            "values": [v.numpy().tolist() for v in (*rule.assigned, *modules.model.parameters)],
+            "values": [v.numpy().tolist() for v in (*rule.assigned(modules), *parameters)],
             "differing": differing(run),
         }
     return found

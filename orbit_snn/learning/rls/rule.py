@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.loss_module import Sums
-from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, windows_of
+from orbit_snn.learning.base import Forward, Learned, LearningRule, Spec, check_steps, windows_of
 from orbit_snn.learning.base import Window as StepWindow
 from orbit_snn.learning.feedback import Feedback
 from orbit_snn.learning.passes import Passed, run_forward
@@ -99,8 +99,8 @@ class RLS(LearningRule):
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
-        if window is not None and window < 1:
-            raise ValueError(f"window is {window}; expected 1 step or more, or null.")
+        if window is not None:
+            check_steps("window", window)
         if kernel.averaging and strategy != "grad":
             raise ValueError(
                 f"averaging is for strategy=grad, which preconditions; {strategy} solves."
@@ -130,8 +130,6 @@ class RLS(LearningRule):
             self.matrices = {name: self._matrices(name, of) for name, of in solver.shapes.items()}
             self.blocks = tf.Variable(0, trainable=False, dtype=tf.int64, name="blocks")
             self.failed_at = tf.Variable(-1, trainable=False, dtype=tf.int64, name="failed_at")
-        every = [matrix for own in self.matrices.values() for matrix in own]
-        self.assigned = (*solver.weights, *every, self.blocks, self.failed_at)
 
     def _matrices(
         self, name: str, shapes: Sequence[tuple[tuple[int, ...], tf.DType]]
@@ -148,6 +146,11 @@ class RLS(LearningRule):
     def trained(self, modules: TrainingModules) -> tuple[tf.Variable, ...]:
         """Those of strategy `grad`; all others assign weights."""
         return self._prepared.trained
+
+    def assigned(self, modules: TrainingModules) -> tuple[tf.Variable, ...]:
+        """Weights, every P, and two counters."""
+        every = [matrix for own in self.matrices.values() for matrix in own]
+        return (*self._prepared.weights, *every, self.blocks, self.failed_at)
 
     @property
     def _prepared(self) -> Solver:
@@ -183,7 +186,7 @@ class RLS(LearningRule):
         """See `LearningRule.backward`."""
         done: Passed
         done, filters, gradients = passed.kept
-        before = [tf.convert_to_tensor(v) for v in self.assigned[:-2]]
+        before = [tf.convert_to_tensor(v) for v in self.assigned(modules)[:-2]]
         solved = self._prepared.solve(
             self.kernel, self.matrices, self.blocks, passed.rows, gradients
         )
