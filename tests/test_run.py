@@ -82,7 +82,7 @@ def make(directory, rule=None, graph=None, held_out=True, options=None, optimize
             DataError,
             "needs one value for each of the 6 steps",
         ),
-        ({"mask": np.zeros((20, 6)), **MASKED}, DataError, "`mask` marks no step as real"),
+        ({"mask": np.zeros((20, 6), bool), **MASKED}, DataError, "`mask` marks no step as real"),
         (MASKED, DataError, "no field `mask`, there are inputs, label"),
         ({"graph": {"label": "lable"}}, DataError, "no field `lable`.*did you mean `label`"),
         ({"graph": {"target": "target"}}, DataError, "no field `target`"),

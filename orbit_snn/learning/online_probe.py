@@ -74,7 +74,7 @@ class Probe:
         self._check_nodes()
         loss = self._modules.loss
         found = self._sums(loss, loss.reductions)
-        silent = self._sums_of_chunks(loss, self._outputs(silent=True), loss.reductions)
+        silent = self._sums(loss, loss.reductions, silent=True).chunks
         silent = loss.slopes(silent)
         slopes = loss.slopes(found.whole)
         rates = []
@@ -119,21 +119,28 @@ class Probe:
         state = self._modules.model.initial_state(self.SIZE)
         return made_up_outputs(self._modules, self.STEPS, self.SIZE, 1, state, float(not silent))
 
-    def _sums(self, loss: LossModule, keys: Collection[str]) -> _Sums:
-        outputs = self._outputs(silent=False)
-        whole = self._of(loss, outputs, self._batch, None, keys)[0]
-        of_cells = [key for key in keys if self._of_cells_alone(loss.reductions[key])]
-        means = {node.name: self._mean(outputs, node) for node in self._cells()}
-        of_means_alone = of_means(self._modules, loss, of_cells, self._batch, means)
-        return _Sums(whole, self._sums_of_chunks(loss, outputs, keys), of_means_alone)
+    def _sums(self, loss: LossModule, keys: Collection[str], silent: bool = False) -> _Sums:
+        """In a graph, where nodes do not judge the values of the made-up features."""
 
-    def _sums_of_chunks(self, loss: LossModule, outputs: Outputs, keys: Collection[str]) -> Sums:
+        def sums(batch: Batch) -> _Sums:
+            outputs = self._outputs(silent)
+            whole = self._of(loss, outputs, batch, None, keys)[0]
+            of_cells = [key for key in keys if self._of_cells_alone(loss.reductions[key])]
+            means = {node.name: _mean(batch, outputs, node) for node in self._cells()}
+            of_means_alone = of_means(self._modules, loss, of_cells, batch, means)
+            return _Sums(whole, self._of_chunks(batch, loss, outputs, keys), of_means_alone)
+
+        return tf.function(sums, autograph=False)(self._batch)
+
+    def _of_chunks(
+        self, batch: Batch, loss: LossModule, outputs: Outputs, keys: Collection[str]
+    ) -> Sums:
         total: Sums = {}
         state = None
         for start, steps in self.CHUNKS:
-            batch = chunk_of(self._modules, self._batch, start, steps)
+            cut_batch = chunk_of(self._modules, batch, start, steps)
             cut = {name: _cut(each, start, steps) for name, each in outputs.items()}
-            sums, state = self._of(loss, cut, batch, state, keys)
+            sums, state = self._of(loss, cut, cut_batch, state, keys)
             total = {key: value + total.get(key, 0.0) for key, value in sums.items()}
         return total
 
@@ -161,10 +168,11 @@ class Probe:
             and all(feature_of(node) in masks for node in needed.targets)
         )
 
-    def _mean(self, outputs: Outputs, node: Any) -> tf.Tensor:
-        z = tf.transpose(outputs_of(node, outputs[node.parents[0].name]), [1, 0, 2])
-        mask = None if node.mask is None else self._batch[feature_of(node.mask)]
-        return mean_over_steps(z, mask)
+
+def _mean(batch: Batch, outputs: Outputs, node: Any) -> tf.Tensor:
+    z = tf.transpose(outputs_of(node, outputs[node.parents[0].name]), [1, 0, 2])
+    mask = None if node.mask is None else batch[feature_of(node.mask)]
+    return mean_over_steps(z, mask)
 
 
 def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:

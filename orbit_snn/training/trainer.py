@@ -106,7 +106,8 @@ class Trainer(orbit.StandardTrainer):
         losses = {_LOSS + key: size for key, size in shapes.losses.items()}
         self._unreported = set(rule.unreported)
         if len(self.windows) > 1:
-            self._unreported |= set(Probe(training_modules, spec).reported(()).unknown)
+            apart = set(Probe(training_modules, spec).reported(()).unknown)
+            self._unreported |= apart - {*training_modules.loss.reductions}
         self._measured = (*[_NORM] * bool(self._parameters), *rule.reported)
         measured = dict.fromkeys(self._measured, 2)
         self._sums = RunningSums({**losses, **shapes.reports, **measured})
