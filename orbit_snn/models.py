@@ -1,6 +1,7 @@
 """A network from a config: layers of one or two neuron models and a readout."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +22,8 @@ _GIVEN = ("units", "dt_ms", "dtype", "name")
 NEURONS: dict[str, type[Neuron]] = {
     snake_case(model.__name__): model
     for model in vars(neurons).values()
-    if isinstance(model, type) and issubclass(model, Neuron) and model not in (Neuron, Mixed)
+    if isinstance(model, type) and issubclass(model, Neuron) and model is not Neuron
+    if "units" in inspect.signature(model).parameters
 }
 if TYPE_CHECKING:
     NeuronConfig: TypeAlias = Any
@@ -159,11 +161,27 @@ def _population(config: ModelConfig, units: int, dtype: tf.DType, key: str) -> N
     for count, name in ((units - other, "neuron"), (other, "other_neuron")):
         if count:
             chosen = getattr(config, name)
-            where = f"{key}.{name}.{chosen.type}"
-            model = NEURONS[chosen.type]
-            sizes = {"units": count, "dt_ms": config.dt_ms, "dtype": dtype}
-            parts.append(build(model, chosen.get(), where, **sizes))
+            parts.append(build_neuron(chosen, count, config.dt_ms, dtype, f"{key}.{name}"))
     return parts[0] if len(parts) == 1 else Mixed(parts)
+
+
+def build_neuron(
+    config: NeuronConfig, units: int, dt_ms: float, dtype: tf.DType, key: str
+) -> Neuron:
+    """Makes a population of a config.
+
+    Args:
+      config: its model and settings.
+      units: N.
+      dt_ms: length of a step.
+      dtype: of state and currents.
+      key: where the config stands, for messages.
+
+    Raises:
+      ConfigError: where the neuron model refuses a value.
+    """
+    sizes = {"units": units, "dt_ms": dt_ms, "dtype": dtype}
+    return build(NEURONS[config.type], config.get(), f"{key}.{config.type}", **sizes)
 
 
 def _readout(

@@ -60,11 +60,8 @@ def reservoir(
     units = config.units
 
     def sparse(shape: tuple[int, int], dtype: tf.DType) -> tf.Tensor:
-        draw = np.random.default_rng(derive(seed, "recurrent"))
-        there = draw.random(shape) < config.density
-        return tf.constant(
-            draw.normal(size=shape) * there / math.sqrt(config.density * units), dtype
-        )
+        drawn = sparse_weights(derive(seed, "recurrent"), units, config.density)
+        return tf.constant(drawn / math.sqrt(config.density * units), dtype)
 
     def between(shape: tuple[int, int], dtype: tf.DType) -> tf.Tensor:
         draw = np.random.default_rng(derive(seed, "feedback"))
@@ -84,6 +81,23 @@ def reservoir(
         readout = Cell(instant, Dense(units, outputs, initializer="zeros", dtype=dtype))
         back = Dense(outputs, units, initializer=between, gain=config.feedback_gain, **fixed)
         return Network([hidden], readout, feedback={"output": back})
+
+
+def sparse_weights(seed: int, units: int, density: float, balanced: bool = False) -> np.ndarray:
+    """N(0, 1) in a part `density` of all places and 0 elsewhere, presynaptic first, `[N, N]`.
+
+    Args:
+      seed: of the draw.
+      units: N.
+      density: how likely a weight is there.
+      balanced: take the mean of what is there off the weights onto each neuron.
+    """
+    draw = np.random.default_rng(seed)
+    there = draw.random((units, units)) < density
+    weights = draw.normal(size=(units, units)) * there
+    if balanced:
+        weights -= there * (weights.sum(axis=0) / np.maximum(there.sum(axis=0), 1))
+    return weights
 
 
 def least_squares(

@@ -43,7 +43,7 @@ class Neuron(tf.Module, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """State before the first step: a NamedTuple of zeros `[B, N]`."""
+        """State before the first step: a NamedTuple of `[B, N]`, of a population at rest."""
 
     @abc.abstractmethod
     def step(self, state: State, current: tf.Tensor) -> State:
@@ -60,11 +60,12 @@ class Neuron(tf.Module, metaclass=abc.ABCMeta):
 
 
 class Parameter(tf.Module):
-    """One positive quantity of a population: the same for all neurons, one each, or trained.
+    """One quantity of a population: the same for all neurons, one each, or trained.
 
     A trained quantity has one value a neuron, held as its logarithm: it stays positive whatever the
     optimizer does, and a step changes it by a factor. A fixed number costs nothing; fixed values
-    that differ between neurons are a variable, so that a checkpoint holds them.
+    that differ between neurons are a variable, so that a checkpoint holds them. It is positive, or
+    may be 0 (`zero_allowed`), or of any sign (`any_sign`, never trained).
     """
 
     def __init__(
@@ -75,12 +76,15 @@ class Parameter(tf.Module):
         name: str,
         trainable: bool = False,
         zero_allowed: bool = False,
+        any_sign: bool = False,
     ):
         super().__init__(name=name)
         array = np.asarray(value, dtype=np.float64)
         if array.ndim > 1 or array.size not in (1, units):
             raise ValueError(f"{name} has shape {array.shape}; give one number or {units} of them.")
-        if not np.all(array >= 0 if zero_allowed else array > 0):
+        if any_sign and not np.isfinite(array).all():
+            raise ValueError(f"{name} is {value}; it must be finite.")
+        if not any_sign and not np.all(array >= 0 if zero_allowed else array > 0):
             raise ValueError(f"{name} is {value}; it must be positive.")
         self._number = float(array.reshape(())) if array.size == 1 and not trainable else None
         self.log: tf.Variable | None = None

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.passes import Passed
 from orbit_snn.learning.rls import kernel as rls_kernel
@@ -46,6 +47,16 @@ class Assigning:
         """See `Solver.remember`."""
         memories = {each.name: each.remember(batch_size) for each in self._problems}
         return {name: x for name, x in memories.items() if x is not None}
+
+    def corrected(
+        self, state: GraphState, filters: Mapping[str, tf.Tensor], weights: Sequence[tf.Tensor]
+    ) -> GraphState:
+        """See `Solver.corrected`."""
+        left = list(weights)
+        for problem in self._problems:
+            own, left = left[: len(problem.variables)], left[len(problem.variables) :]
+            state = problem.corrected(state, filters.get(problem.name), own)
+        return state
 
     def share(
         self, batch: Batch, done: Passed, slopes: Sums, filters: Mapping[str, tf.Tensor]

@@ -73,25 +73,22 @@ def taught_places(modules: TrainingModules, spec: Spec, strategy: str) -> tuple[
     """
     batch = made_up_batch(modules, spec, _SIZE, _STEPS)
     before = modules.model.initial_state(_SIZE)
-    draws = [made_up_outputs(modules, _STEPS, _SIZE, seed, before) for seed in (1, 2)]
-    slopes = None
-    found = []
-    for outputs in draws:
-        run = modules.model.run(batch, before, lambda node, *_, known=outputs: known[node.name])
-        if slopes is None:
-            slopes = modules.loss.slopes(modules.loss.sums(run.values, batch))
-        found.append(_slopes(modules, batch, outputs, before, slopes))
+    first, other = (made_up_outputs(modules, _STEPS, _SIZE, seed, before) for seed in (1, 2))
+    run = modules.model.run(batch, before, lambda node, *_: first[node.name])
+    slopes = modules.loss.slopes(modules.loss.sums(run.values, batch))
+    at_first = _slopes(modules, batch, first, before, slopes)
+    looked_at = {place.node.name for place, own in at_first.items() if own.gradient is not None}
+    second = {name: (other if name in looked_at else first)[name] for name in first}
+    at_second = _slopes(modules, batch, second, before, slopes)
     for node in modules.loss.reductions.values():
         if node.constant:
             raise GraphError(_not_squared(node.name, strategy))
-    every = [place for node in modules.model.networks for place in places(node)]
     taught = []
-    for place in every:
-        first, second = (each[place] for each in found)
-        if first.gradient is None:
+    for place, own in at_first.items():
+        if own.gradient is None:
             continue
-        moved = place.trajectory(draws[1]).outputs - place.trajectory(draws[0]).outputs
-        if not _is_squared(first, second, moved):
+        moved = place.trajectory(second).outputs - place.trajectory(first).outputs
+        if not _is_squared(own, at_second[place], moved):
             raise GraphError(_not_squared(f"the loss of `{place.name}`", strategy))
         taught.append(place)
     if not taught:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.eprop_factored import Factored
 from orbit_snn.learning.feedback import FeedbackMatrices
@@ -71,6 +72,12 @@ class Preconditioner:
     def remember(self, batch_size: int) -> dict[str, tf.Tensor]:
         """Nothing."""
         return {}
+
+    def corrected(
+        self, state: GraphState, filters: Mapping[str, tf.Tensor], weights: Sequence[tf.Tensor]
+    ) -> GraphState:
+        """As it is."""
+        return state
 
     def share(
         self, batch: Batch, done: Passed, slopes: Sums, filters: Mapping[str, tf.Tensor]

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from orbit_snn import unroll
+from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.rls.jacobian import synapse_rows
 from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.learning.rls.options import flat
 from orbit_snn.learning.rls.problem import Changes, Problem, Rows, Window, by_parameter
 from orbit_snn.memory import memory
 from orbit_snn.neurons import Neuron, parts
+from orbit_snn.types import NetworkState
 
 
 class LinearFilter(NamedTuple):
@@ -32,6 +34,12 @@ class LinearFilter(NamedTuple):
     def start(self, state: Any) -> tf.Tensor:
         """Its output in a state, `[B, N]`."""
         return self.gain * tf.nest.flatten(state)[self.leaf]
+
+    def holding(self, output: tf.Tensor, state: Any) -> Any:
+        """A state with that output, `[B, N]`."""
+        leaves = tf.nest.flatten(state)
+        leaves[self.leaf] = output / self.gain
+        return tf.nest.pack_sequence_as(state, leaves)
 
     def __call__(self, x: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
         """What it makes of inputs `[T, B, ...]`."""
@@ -80,6 +88,16 @@ class SharedInputs(Problem):
         now = tf.matmul(flat(seen), layer.matrix())
         error = flat(errors.error) + now - flat(given)
         return Rows((flat(seen),), error, flat(errors.weight)), seen[-1]
+
+    def corrected(
+        self, state: GraphState, kept: tf.Tensor | None, weights: Sequence[tf.Tensor]
+    ) -> GraphState:
+        """See `Problem.corrected`."""
+        node, key = self._layer.place
+        own: NetworkState = state[node.name]
+        output = tf.matmul(kept, self._layer.by_synapse(weights))
+        held = self._response.holding(output, own.readouts[str(key)])
+        return {**state, node.name: own._replace(readouts={**own.readouts, str(key): held})}
 
     def regressors(self, rows: Rows) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """As they are."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.feedback import Feedback, FeedbackMatrices
 from orbit_snn.learning.passes import Passed
 from orbit_snn.learning.rls.kernel import Kernel
@@ -26,6 +27,7 @@ class Options:
     gradient: str
     trust: float
     rows: str
+    corrected: bool
     feedback: Feedback
     seed: int
 
@@ -83,6 +85,11 @@ class Solver(Protocol):
 
     def remember(self, batch_size: int) -> dict[str, tf.Tensor]:
         """What readouts remember before the first window."""
+
+    def corrected(
+        self, state: GraphState, filters: Mapping[str, tf.Tensor], weights: Sequence[tf.Tensor]
+    ) -> GraphState:
+        """The model's state with readouts as their new weights make them."""
 
     def share(
         self, batch: Batch, done: Passed, slopes: Sums, filters: Mapping[str, tf.Tensor]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.rls.errors import Errors
 from orbit_snn.learning.rls.layers import Layer, Place
 from orbit_snn.types import Trajectory
@@ -61,6 +62,18 @@ class Problem(abc.ABC):
     def remember(self, batch_size: int) -> tf.Tensor | None:
         """What it carries from window to window, before the first one."""
         return None
+
+    def corrected(
+        self, state: GraphState, kept: tf.Tensor | None, weights: Sequence[tf.Tensor]
+    ) -> GraphState:
+        """The model's state, with the output that new weights would have given.
+
+        Args:
+          state: after the window.
+          kept: what the problem remembers after it.
+          weights: new values of `variables`.
+        """
+        return state
 
     @abc.abstractmethod
     def rows(self, window: Window) -> tuple[Rows, tf.Tensor | None]:

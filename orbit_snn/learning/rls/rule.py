@@ -61,6 +61,9 @@ class RLS(LearningRule):
       window: steps after which weights are updated; None for whole sequences.
       rows: which steps of a window are looked at: `all`, or the `last` alone, as published FORCE
         does, which learns at every k-th step; not of `grad`.
+      corrected: feed back what readouts would have given with their new weights, as full-FORCE does
+        (DePasquale et al. 2018), and not what they gave, as FORCE does; of readouts that are linear
+        filters.
       alignment: of `outputs`: `previous` holds an error against the rates of the step before it,
         which made it, `published` against those of its own step.
       groups: of `scaled_jacobian`: `node` or `variable`.
@@ -82,6 +85,7 @@ class RLS(LearningRule):
         kernel: Kernel = Kernel(),
         window: int | None = 1,
         rows: str = "all",
+        corrected: bool = False,
         alignment: str = "previous",
         groups: str = "node",
         gradient: str = "bptt",
@@ -107,12 +111,16 @@ class RLS(LearningRule):
             )
         if rows == "last" and strategy == "grad":
             raise ValueError("rows=last is for strategies that solve; grad takes every step.")
+        if corrected and strategy in ("grad", "jacobian", "scaled_jacobian"):
+            raise ValueError(f"corrected is for strategies of readouts; {strategy} has none.")
         if trust < 0.0:
             raise ValueError(f"trust is {trust}; expected 0 or more.")
         self.strategy = strategy
         self.kernel = kernel
         self.window = window
-        self.options = Options(strategy, alignment, groups, gradient, trust, rows, feedback, seed)
+        self.options = Options(
+            strategy, alignment, groups, gradient, trust, rows, corrected, feedback, seed
+        )
         self.reported = REPORTED
         self._solver: Solver | None = None
 
@@ -193,10 +201,13 @@ class RLS(LearningRule):
         after = [*solved.weights, *[x for own in solved.matrices.values() for x in own]]
         fine = solved.positive & _finite(solved.weights) & (self.failed_at < 0)
         kept = [tf.where(fine, new, old) for new, old in zip(after, before, strict=True)]
+        state = done.state
+        if self.options.corrected:
+            state = self._prepared.corrected(state, filters, kept[: len(solved.weights)])
         failed = tf.where(fine | (self.failed_at >= 0), self.failed_at, self.blocks)
         return Learned(
             tuple(tf.where(fine, x, tf.zeros_like(x)) for x in solved.gradients),
-            RLSState(done.state, filters),
+            RLSState(state, filters),
             done.sums,
             done.reports,
             (*kept, self.blocks + 1, failed),
