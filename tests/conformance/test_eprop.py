@@ -18,7 +18,7 @@ RANDOM = Feedback("random", initializer="standard_normal", seed=5)
     [
         *[(row, "recurrent-bias") for row in zoo.EVERY_NEURON],
         *[(row, "deep") for row in SOME],
-        *[(row, "autapses") for row in zoo.HARD],
+        *[(row, kind) for row in zoo.HARD for kind in ("autapses", "sparse-deep")],
     ],
 )
 def test_factored(row: str, architecture: str) -> None:
@@ -58,6 +58,11 @@ def test_chunks(row: str) -> None:
 def test_every_chunk(row: str, chunk: int) -> None:
     p = zoo.problem(row, "autapses", mode="per_step")
     assert_same(p, chunk=chunk, feedback=RANDOM)
+
+
+@pytest.mark.parametrize("row", SOME)
+def test_chunks_of_sparse_connections(row: str) -> None:
+    assert_same(zoo.problem(row, "sparse", mode="per_step"), chunk=4)
 
 
 @pytest.mark.parametrize("row", ["alif", "mixed-trained"])
