@@ -47,6 +47,7 @@ class RLS(LearningRule):
       regressors (CURBD, Perich et al. 2020). Or onto one whose readouts have them: these train as
       with `inputs`, and their errors reach the population through `feedback` (FORCE inside of a
       network, Sussillo & Abbott 2009, where it is `random` with the initializer `ones`).
+      Neurons onto which a connection is `Sparse` have a P each, over the inputs that they have.
     * `jacobian`: all weights of a network at once, by the derivatives of its outputs through the
       steps of a window: the extended Kalman filter.
     * `scaled_jacobian`: the same with one P for each connection or each neuron, which share the
@@ -62,7 +63,9 @@ class RLS(LearningRule):
       rows: which steps of a window are looked at: `all`, or the `last` alone, as published FORCE
         does, which learns at every k-th step; not of `grad`.
       alignment: of `outputs`: `previous` holds an error against the rates of the step before it,
-        which made it, `published` against those of its own step.
+        which made it, `published` against those of its own step. `current` turns targets of the
+        population, inside of its neurons' range, into the currents that would make them, which is
+        least squares exactly; a step counts where the loss looks at it and at the one before.
       groups: of `scaled_jacobian`: `node` or `variable`.
       gradient: of `grad`: `bptt`, through the steps of a window, or `eprop`.
       trust: of `grad`: by how much a step, before the learning rate, may change a cell's currents
@@ -71,7 +74,8 @@ class RLS(LearningRule):
       seed: of feedback that has none.
 
     Raises:
-      ValueError: for an unknown strategy, alignment or group, or a window below 1.
+      ValueError: for an unknown strategy, alignment or group, options that do not go together, or
+        a window below 1.
     """
 
     shares_rows = True
@@ -93,7 +97,7 @@ class RLS(LearningRule):
         for name, value, known in (
             ("strategy", strategy, STRATEGIES),
             ("rows", rows, ("all", "last")),
-            ("alignment", alignment, ("previous", "published")),
+            ("alignment", alignment, ("previous", "published", "current")),
             ("groups", groups, ("node", "variable")),
             ("gradient", gradient, ("bptt", "eprop")),
         ):
@@ -107,6 +111,11 @@ class RLS(LearningRule):
             )
         if rows == "last" and strategy == "grad":
             raise ValueError("rows=last is for strategies that solve; grad takes every step.")
+        if rows == "last" and strategy == "outputs" and alignment == "current":
+            raise ValueError(
+                "alignment=current needs two steps one after the other, and rows=last looks at one "
+                "of each window; use rows=all."
+            )
         if trust < 0.0:
             raise ValueError(f"trust is {trust}; expected 0 or more.")
         self.strategy = strategy
@@ -212,6 +221,8 @@ class RLS(LearningRule):
         cure = "numerics=potter, or regularising_rows=1 with forgetting below 1"
         if self.kernel.numerics == "potter":
             cure = "regularising_rows=1, a larger alpha, or targets without NaN"
+        if self.strategy == "outputs" and self.options.alignment == "current":
+            cure = f"targets inside of what the neurons can put out (alignment=current), or {cure}"
         return (
             f"{how} in update {step} of the run; the weights of before are kept. Use {cure} "
             "(learning.rls.kernel)."
