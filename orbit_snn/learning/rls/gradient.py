@@ -30,7 +30,7 @@ from orbit_snn.types import Batch
 
 
 class Preconditioner:
-    """One P for each cell and readout, of what arrives at its synapses.
+    """One P for each cell and readout, of what arrives at its synapses; see `layers.Layer`.
 
     Args:
       options: of the rule.

@@ -64,8 +64,9 @@ class RLS(LearningRule):
         does, which learns at every k-th step; not of `grad`.
       alignment: of `outputs`: `previous` holds an error against the rates of the step before it,
         which made it, `published` against those of its own step. `current` turns targets of the
-        population, inside of its neurons' range, into the currents that would make them, which is
-        least squares exactly; a step counts where the loss looks at it and at the one before.
+        population, inside of its neurons' range, into the currents that would make them, with the
+        targets of the step before as regressors: least squares exactly, which does not look at what
+        the network does on its own. A step counts where the loss looks at it and the one before.
       groups: of `scaled_jacobian`: `node` or `variable`.
       gradient: of `grad`: `bptt`, through the steps of a window, or `eprop`.
       trust: of `grad`: by how much a step, before the learning rate, may change a cell's currents
