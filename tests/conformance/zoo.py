@@ -226,10 +226,14 @@ class Hidden(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Layers from the input on; whether there is a second readout, for classification."""
+    """Layers from the input on; whether there is a second readout, for classification.
+
+    Readouts with a `fan_in` are sparse.
+    """
 
     hidden: tuple[Hidden, ...]
     two_readouts: bool = True
+    fan_in: int | None = None
 
 
 ARCHITECTURES = {
@@ -241,7 +245,7 @@ ARCHITECTURES = {
     "deep-feedforward": Architecture((Hidden(4, False), Hidden(3, False, bias=True))),
     "deep": Architecture((Hidden(4, bias=True), Hidden(5))),
     "deep-half": Architecture((Hidden(4, recurrent=False), Hidden(5, autapses=True)), False),
-    "sparse": Architecture((Hidden(5, bias=True, fan_in=2),)),
+    "sparse": Architecture((Hidden(5, bias=True, fan_in=2),), fan_in=3),
     "sparse-deep": Architecture((Hidden(4, bias=True, fan_in=3), Hidden(5, True, fan_in=2))),
 }
 READOUTS = {
@@ -328,10 +332,12 @@ def problem(
     readouts, readout_layers = {}, []
     for name in ("a", "b") if shape.two_readouts else ("a",):
         units, own = READOUT_UNITS[name], READOUTS[name]
-        cell = make_cell(own, below, Hidden(units, recurrent=False, bias=name == "a"), dtype)
+        hidden = Hidden(units, recurrent=False, bias=name == "a", fan_in=shape.fan_in)
+        cell = make_cell(own, below, hidden, dtype)
         readouts[name] = cell
         readout_layers.append(oracle.Layer(name, units, own.oracle(units)))
         variables |= name_variables(name, cell, own)
+        sources |= name_sources(name, cell)
     weights = {name: draw(rng, name, variable, row.drive) for name, variable in variables.items()}
     weights |= {name: spread(weights[name], *found) for name, found in sources.items()}
     batch = random_batch(rng, size, steps, dtype)
