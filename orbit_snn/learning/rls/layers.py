@@ -77,6 +77,7 @@ class Layer:
         recurrent = () if cell.recurrent is None else cell.recurrent.parameters
         self.parameters: tuple[tf.Variable, ...] = (*feedforward, *recurrent)
         self.synapses = sum(self.sizes)
+        self._shared = all(own is None for _, _, own in self._trained_connections())
 
     def arriving(self, trajectory: CellTrajectory) -> tf.Tensor:
         """What arrives at every step, `[T, B, P]`."""
@@ -85,19 +86,19 @@ class Layer:
 
     def products(self, arriving: tf.Tensor, dcurrents: tf.Tensor) -> tf.Tensor:
         """Gradients by synapses, `[S, B, M, N]`, of those to currents, `[T, S, B, N]`."""
-        own = self._own_rows()
-        if own is None:
+        if self._shared:
             found = tf.einsum("tbp,tsbn->sbpn", arriving, dcurrents)
         else:
-            found = tf.einsum("tbmn,tsbn->sbmn", tf.gather(arriving, own, axis=-1), dcurrents)
+            own = tf.gather(arriving, self._own_rows(), axis=-1)
+            found = tf.einsum("tbmn,tsbn->sbmn", own, dcurrents)
         return found * self.mask()
 
     def regressors(self, arriving: tf.Tensor) -> tf.Tensor:
         """Rows `[R, P]` as a P takes them: as they are, or `[N, R, M]` with those of a neuron."""
-        own = self._own_rows()
-        if own is None:
+        if self._shared:
             return arriving
-        by_neuron = tf.gather(tf.transpose(arriving), tf.transpose(own))  # [N, M, R]
+        own = tf.transpose(self._own_rows())
+        by_neuron = tf.gather(tf.transpose(arriving), own)  # [N, M, R]
         return tf.linalg.matrix_transpose(by_neuron)
 
     def columns(self, values: tf.Tensor) -> tf.Tensor:
@@ -105,16 +106,16 @@ class Layer:
 
         The inverse of `matrix_of`.
         """
-        return values if self._own_rows() is None else tf.transpose(values)[:, :, tf.newaxis]
+        return values if self._shared else tf.transpose(values)[:, :, tf.newaxis]
 
     def matrix_of(self, columns: tf.Tensor) -> tf.Tensor:
         """A matrix of synapses `[M, N]`, of `[M, N]` or `[N, M, 1]`."""
-        return columns if self._own_rows() is None else tf.transpose(columns[:, :, 0])
+        return columns if self._shared else tf.transpose(columns[:, :, 0])
 
     @property
     def covariance_shape(self) -> tuple[int, ...]:
         """Of P: `[P, P]`, or `[N, M, M]`."""
-        if self._own_rows() is None:
+        if self._shared:
             return (self.rows, self.rows)
         return (self.units, self.synapses, self.synapses)
 
@@ -128,15 +129,14 @@ class Layer:
 
     def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
         """One tensor for each of `parameters`, weights or gradients, as a matrix `[M, N]`."""
-        own, matrix = self._own_rows(), self._by_row(values)
-        return matrix if own is None else tf.gather_nd(matrix, self._places(own))
+        matrix = self._by_row(values)
+        return matrix if self._shared else tf.gather_nd(matrix, self._places())
 
     def by_parameter(self, matrix: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """A matrix `[M, N]` as one tensor for each of `parameters`."""
-        own = self._own_rows()
-        if own is not None:
+        if not self._shared:
             shape = [self.rows, self.units]
-            spread = tf.scatter_nd(self._places(own), matrix, tf.constant(shape, own.dtype))
+            spread = tf.scatter_nd(self._places(), matrix, tf.constant(shape, tf.int64))
             matrix = tf.ensure_shape(spread, shape)
         skipped = tf.zeros([self._skipped, self.units], self.dtype)
         every = traces.synaptic_gradients(self._cell, tf.concat([skipped, matrix], axis=0))
@@ -171,21 +171,18 @@ class Layer:
                 yield first, width, connection.own_rows()
             first += width
 
-    def _own_rows(self) -> tf.Tensor | None:
-        """Which of the P each neuron has synapses on, `[M, N]`; None for all of them."""
-        known = list(self._trained_connections())
-        if all(own is None for _, _, own in known):
-            return None
+    def _own_rows(self) -> tf.Tensor:
+        """Which of the P each neuron has synapses on, `[M, N]`."""
         found = []
-        for first, width, own in known:
+        for first, width, own in self._trained_connections():
             if own is None:
                 every = tf.range(width, dtype=tf.int64)[:, tf.newaxis]
                 own = tf.broadcast_to(every, [width, self.units])
             found.append(first + own)
         return tf.concat(found, axis=0)
 
-    def _places(self, own: tf.Tensor) -> tf.Tensor:
+    def _places(self) -> tf.Tensor:
         """Row and column of each synapse in a matrix `[P, N]`."""
-        return tf.stack(
-            [own, tf.broadcast_to(tf.range(self.units, dtype=own.dtype), own.shape)], axis=-1
-        )
+        own = self._own_rows()
+        columns = tf.broadcast_to(tf.range(self.units, dtype=own.dtype), own.shape)
+        return tf.stack([own, columns], axis=-1)
