@@ -57,6 +57,11 @@ class Cell(tf.Module):
         return self.neuron.step(state, current)
 
     @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Feedforward, recurrent."""
+        return (self.feedforward, *([] if self.recurrent is None else [self.recurrent]))
+
+    @property
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables: feedforward, recurrent, the neuron's own; gradients come so."""
         recurrent = () if self.recurrent is None else self.recurrent.parameters

@@ -1,4 +1,4 @@
-"""Dense connections: the map, its transpose, its gradients, its initial weights."""
+"""Connections: the map, its transpose, its gradients, its synapses, its initial weights."""
 
 import math
 import re
@@ -7,26 +7,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orbit_snn.connections import Dense
+from orbit_snn.connections import Dense, Sparse
 
 RNG = np.random.default_rng(0)
 shapes = pytest.mark.parametrize("leading", [(), (4,), (3, 4), (2, 3, 4)])
-kinds = pytest.mark.parametrize(
-    "settings",
-    [
-        {"inputs": 3, "units": 5},
-        {"inputs": 3, "units": 5, "bias": True},
-        {"inputs": 4, "units": 4, "autapses": False},
-        {"inputs": 4, "units": 4, "autapses": False, "bias": True},
-        {"inputs": 1, "units": 1, "bias": True},
-    ],
-    ids=["plain", "bias", "no autapses", "no autapses, bias", "one by one"],
-)
+KINDS = {
+    "plain": (Dense, {"inputs": 3, "units": 5}),
+    "bias": (Dense, {"inputs": 3, "units": 5, "bias": True}),
+    "no autapses": (Dense, {"inputs": 4, "units": 4, "autapses": False}),
+    "no autapses, bias": (Dense, {"inputs": 4, "units": 4, "autapses": False, "bias": True}),
+    "one by one": (Dense, {"inputs": 1, "units": 1, "bias": True}),
+    "sparse": (Sparse, {"inputs": 6, "units": 5, "fan_in": 2}),
+    "sparse, bias": (Sparse, {"inputs": 6, "units": 5, "fan_in": 3, "bias": True}),
+    "sparse, no autapses": (Sparse, {"inputs": 4, "units": 4, "fan_in": 3, "autapses": False}),
+    "sparse, all": (Sparse, {"inputs": 3, "units": 2, "fan_in": 3}),
+    "sparse, given": (Sparse, {"inputs": 3, "units": 2, "sources": [[2, 0], [0, 1]]}),
+}
+kinds = pytest.mark.parametrize(("kind", "settings"), KINDS.values(), ids=KINDS)
 
 
-def filled(**settings):
+def filled(kind, **settings):
     """A connection with weights everywhere, on the diagonal too."""
-    connection = Dense(dtype=tf.float64, **settings)
+    connection = kind(dtype=tf.float64, **settings)
     for variable in connection.parameters:
         variable.assign(RNG.normal(size=variable.shape))
     return connection
@@ -34,13 +36,17 @@ def filled(**settings):
 
 def effective(connection, autapses=True, **_):
     kernel = connection.kernel.numpy()
+    if hasattr(connection, "sources"):
+        matrix = np.zeros([connection.inputs, connection.units])
+        np.put_along_axis(matrix, connection.sources.numpy(), kernel, axis=0)
+        return matrix
     return kernel if autapses else kernel * (1.0 - np.eye(len(kernel)))
 
 
 @kinds
 @shapes
-def test_map(settings, leading):
-    connection = filled(**settings)
+def test_map(kind, settings, leading):
+    connection = filled(kind, **settings)
     x = RNG.normal(size=(*leading, connection.inputs))
     want = x @ effective(connection, **settings) + (
         0.0 if connection.bias is None else connection.bias
@@ -53,8 +59,8 @@ def test_map(settings, leading):
 
 @kinds
 @shapes
-def test_gradients_are_those_of_autodiff(settings, leading):
-    connection = filled(**settings)
+def test_gradients_are_those_of_autodiff(kind, settings, leading):
+    connection = filled(kind, **settings)
     x = tf.constant(RNG.normal(size=(*leading, connection.inputs)))
     dcurrent = tf.constant(RNG.normal(size=(*leading, connection.units)))
     with tf.GradientTape() as tape:
@@ -67,6 +73,88 @@ def test_gradients_are_those_of_autodiff(settings, leading):
     got = connection.weight_gradient(x, dcurrent)
     assert len(got) == len(want) == 1 + settings.get("bias", False)
     for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@kinds
+def test_synapses_are_rows_of_what_arrives(kind, settings):
+    """Gradients are products of what arrives and of those to the currents, where synapses are."""
+    connection = filled(kind, **settings)
+    x = tf.constant(RNG.normal(size=(7, connection.inputs)))
+    dcurrent = tf.constant(RNG.normal(size=(7, connection.units)))
+    products = tf.matmul(connection.presynaptic(x), dcurrent, transpose_a=True)
+    found = connection.synapses(products)
+    for a, b in zip(found, connection.weight_gradient(x, dcurrent), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    matrix = connection.by_synapse([tf.convert_to_tensor(p) for p in connection.parameters])
+    np.testing.assert_allclose(
+        tf.matmul(connection.presynaptic(x), matrix), connection(x), rtol=1e-12, atol=1e-14
+    )
+    for a, b in zip(connection.synapses(matrix), connection.parameters, strict=True):
+        np.testing.assert_array_equal(a, b * np.asarray(effective_mask(connection, b)))
+    own = connection.own_rows()
+    there = np.zeros(matrix.shape, bool)
+    if own is None:
+        there[:] = True
+    else:
+        np.put_along_axis(there, own.numpy(), True, axis=0)
+        assert (there.sum(axis=0) == len(own)).all()
+    assert not np.any(matrix.numpy()[~there])
+
+
+def effective_mask(connection, parameter):
+    """0 on the diagonal of a kernel without autapses."""
+    masked = getattr(connection, "_mask", None) is not None and parameter is connection.kernel
+    return 1.0 - np.eye(connection.units) if masked else 1.0
+
+
+@kinds
+def test_a_fixed_connection_has_no_synapses(kind, settings):
+    connection = kind(trainable=False, **settings)
+    x, dcurrent = tf.ones([2, connection.inputs]), tf.ones([2, connection.units])
+    assert connection.parameters == () == connection.trainable_variables
+    assert connection.weight_gradient(x, dcurrent) == ()
+    assert connection.presynaptic(x).shape == [2, 0]
+    assert connection.by_synapse(()).shape == [0, connection.units]
+    assert connection.synapses(tf.zeros([0, connection.units])) == ()
+    assert connection.own_rows() is None
+
+
+def test_sources_depend_on_the_seed_alone():
+    first = Sparse(50, 40, 10, seed=3)
+    np.testing.assert_array_equal(Sparse(50, 40, 10, seed=3).sources, first.sources)
+    assert np.any(Sparse(50, 40, 10, seed=4).sources.numpy() != first.sources.numpy())
+    assert all(len(set(column)) == 10 for column in first.sources.numpy().T)
+    counts = np.bincount(first.sources.numpy().reshape(-1), minlength=50)
+    assert 0 < counts.min() and counts.max() < 20
+    assert first.kernel.shape == (10, 40)
+    assert abs(float(tf.math.reduce_std(first.kernel)) * math.sqrt(10) - 1.0) < 0.15
+    alone = Sparse(30, 30, 29, autapses=False).sources.numpy()
+    assert not np.any(alone == np.arange(30))
+    np.testing.assert_array_equal(Sparse(4, 3, 4).sources, np.tile(np.arange(4), (3, 1)).T)
+
+
+def test_a_checkpoint_holds_the_sources(tmp_path):
+    """Restored into a connection of another seed, weights keep their own sources."""
+    first, other = Sparse(8, 6, 3, seed=1), Sparse(8, 6, 3, seed=2)
+    x = tf.constant(RNG.normal(size=(4, 8)), tf.float32)
+    path = tf.train.Checkpoint(it=first).write(str(tmp_path / "state"))
+    assert not np.allclose(first(x), other(x))
+    tf.train.Checkpoint(it=other).read(path).assert_consumed()
+    np.testing.assert_array_equal(first(x), other(x))
+
+
+@kinds
+def test_compiled(kind, settings):
+    connection = filled(kind, **settings)
+    x = tf.constant(RNG.normal(size=(2, 3, connection.inputs)))
+
+    def every(x):
+        y = connection(x)
+        return y, connection.transpose(y), connection.weight_gradient(x, y)
+
+    got = tf.function(every, jit_compile=True)(x)
+    for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(every(x)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
@@ -145,23 +233,48 @@ def test_given_weights(initializer, want):
 
 
 REFUSED = [
-    ({"inputs": 0, "units": 2}, "Dense got 0 inputs and 2 units; both must be 1 or more"),
-    ({"inputs": 2, "units": 0}, "Dense got 2 inputs and 0 units; both must be 1 or more"),
+    (Dense, {"inputs": 0, "units": 2}, "Dense got 0 inputs and 2 units; both must be 1 or more"),
+    (Dense, {"inputs": 2, "units": 0}, "Dense got 2 inputs and 0 units; both must be 1 or more"),
     (
+        Dense,
         {"inputs": 2, "units": 3, "autapses": False},
         "autapses=False is for a population onto itself; got 2 inputs onto 3 units",
     ),
     (
+        Dense,
         {"inputs": 2, "units": 3, "initializer": "normal_fan_out"},
         "initializer is 'normal_fan_out'; expected normal_fan_in, standard_normal or a name",
+    ),
+    (Sparse, {"inputs": 0, "units": 2, "fan_in": 1}, "Sparse got 0 inputs and 2 units"),
+    (Sparse, {"inputs": 4, "units": 2}, "takes either fan_in or sources; give one of them"),
+    (Sparse, {"inputs": 4, "units": 2, "fan_in": 5}, "fan_in is 5; expected 1 or more, and at mos"),
+    (Sparse, {"inputs": 4, "units": 2, "fan_in": 0}, "fan_in is 0; expected 1 or more"),
+    (
+        Sparse,
+        {"inputs": 4, "units": 4, "fan_in": 4, "autapses": False},
+        "at most the 3 inputs that a unit can receive from",
+    ),
+    (
+        Sparse,
+        {"inputs": 4, "units": 2, "fan_in": 2, "autapses": False},
+        "autapses=False is for a population onto itself; got 4 inputs onto 2 units",
+    ),
+    (Sparse, {"inputs": 4, "units": 2, "sources": [0, 1]}, "shape (2,); expected [fan_in, 2]"),
+    (Sparse, {"inputs": 4, "units": 2, "sources": [[0.0, 1.0]]}, "of float64; expected integers"),
+    (Sparse, {"inputs": 4, "units": 2, "sources": [[0, 4]]}, "from 0 to 4; expected numbers of"),
+    (Sparse, {"inputs": 4, "units": 2, "sources": [[0, 1], [2, 1]]}, "unit 1 has an input twice"),
+    (
+        Sparse,
+        {"inputs": 2, "units": 2, "sources": [[1, 1]], "autapses": False},
+        "sources hold autapses, and autapses=False; leave them out",
     ),
 ]
 
 
-@pytest.mark.parametrize(("settings", "message"), REFUSED)
-def test_refuses(settings, message):
+@pytest.mark.parametrize(("kind", "settings", "message"), REFUSED)
+def test_refuses(kind, settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        Dense(**settings)
+        kind(**settings)
 
 
 def test_unknown_arguments_raise():

@@ -14,7 +14,7 @@ from orbit_snn.neurons import ALIF, LIF, LeakyIntegrator
 from orbit_snn.types import OutputGradients
 from tests.conformance import zoo
 
-STRUCTURES = ("flat", "recurrent-bias", "deep")
+STRUCTURES = ("flat", "recurrent-bias", "deep", "sparse")
 
 
 def cell(inputs=3, units=4, recurrent=True):

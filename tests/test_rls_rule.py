@@ -237,6 +237,8 @@ def test_models_that_cannot_be_solved_are_refused():
         prepared(RLS("inputs"), network, squared)
     with pytest.raises(GraphError, match="has none; give the cell a recurrent connection"):
         prepared(RLS("outputs"), network, squared)
+    with pytest.raises(GraphError, match="the loss looks at `net.output`; use alignment=previous"):
+        prepared(RLS("outputs", alignment="current"), rate_network(), squared)
     with pytest.raises(ValueError, match=r"all 40\d+ weights .* GB; .*scaled_jacobian with groups"):
         wide = Network([Cell(LIF(200), Dense(1, 200), Dense(200, 200))],
                        Cell(LeakyIntegrator(2), Dense(200, 2)))  # fmt: skip

@@ -67,7 +67,25 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
         The inverse of `synapses`; 0 where there is no synapse.
         """
 
+    def own_rows(self) -> tf.Tensor | None:
+        """Which of the P of `presynaptic` each neuron has synapses on: integers `[M, N]`.
+
+        None where every neuron has them on all P, but for itself: what a learning rule makes of
+        the P is then one for all neurons, and otherwise one for each neuron on its own M.
+        """
+        return None
+
     @property
     @abc.abstractmethod
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables, in the order of `weight_gradient`."""
+
+
+def rows(x: tf.Tensor) -> tf.Tensor:
+    """`[..., F]` to `[rows, F]`."""
+    return tf.reshape(x, [-1, x.shape[-1]])
+
+
+def product(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """`x` times a matrix as one product, whatever the number of leading dimensions of `x`."""
+    return tf.reshape(tf.matmul(rows(x), matrix), [*x.shape[:-1], matrix.shape[-1]])

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from orbit_snn.connections.base import Connection
+from orbit_snn.connections.base import Connection, product, rows
 
 
 def initial_weights(
@@ -119,20 +119,20 @@ class Dense(Connection):
     def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
         """`x W + b`, `[..., N]`."""
         kernel, *bias = self.weights() if weights is None else weights
-        current = _product(x, kernel)
+        current = product(x, kernel)
         return current + bias[0] if bias else current
 
     def transpose(
         self, dcurrent: tf.Tensor, transposed: tuple[tf.Tensor, ...] | None = None
     ) -> tf.Tensor:
         """`dcurrent W^T`, `[..., F]`."""
-        return _product(dcurrent, (self.transposed() if transposed is None else transposed)[0])
+        return product(dcurrent, (self.transposed() if transposed is None else transposed)[0])
 
     def weight_gradient(self, x: tf.Tensor, dcurrent: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """One product for the kernel, `[F, N]`, and one sum for the bias, `[N]`."""
         if not self.kernel.trainable:
             return ()
-        x, dcurrent = _rows(x), _rows(dcurrent)
+        x, dcurrent = rows(x), rows(dcurrent)
         kernel = self._masked(tf.matmul(x, dcurrent, transpose_a=True))
         return (kernel,) if self.bias is None else (kernel, tf.reduce_sum(dcurrent, axis=0))
 
@@ -162,13 +162,3 @@ class Dense(Connection):
         if not self.kernel.trainable:
             return ()
         return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
-
-
-def _rows(x: tf.Tensor) -> tf.Tensor:
-    """`[..., F]` to `[rows, F]`."""
-    return tf.reshape(x, [-1, x.shape[-1]])
-
-
-def _product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """`x` times a matrix as one product, whatever the number of leading dimensions of `x`."""
-    return tf.reshape(tf.matmul(_rows(x), kernel), [*x.shape[:-1], kernel.shape[-1]])

@@ -166,8 +166,7 @@ class ChunkReverse:
             before,
             self._advance,
         )
-        for matrix in self._feedback.trained_like(node, name):
-            self.adaptive[matrix.ref()] = done.gradients[0]
+        self.adaptive |= self._feedback.followed(node, name, done.gradients)
         return done
 
     def _cell(

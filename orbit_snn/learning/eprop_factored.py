@@ -42,8 +42,7 @@ class Factored:
         for name, cell in network.readouts.items():
             back = unroll.reverse(cell, trajectory.readouts[name], direct.readouts[name], **every)
             readouts.append(back.gradients)
-            for matrix in self._feedback.trained_like(node, name):
-                self.adaptive[matrix.ref()] = back.gradients[0]
+            self.adaptive |= self._feedback.followed(node, name, back.gradients)
             for index, signal in enumerate(signals):
                 if self._feedback.teaches(node, index):
                     taught = self._feedback.signal(node, name, index, back.currents)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -111,12 +112,27 @@ class FeedbackMatrices(tf.Module):
         """Adaptive matrices."""
         return tuple(v for matrix in self.matrices.values() for v in matrix.parameters)
 
-    def trained_like(self, node: NetworkNode, readout: str) -> Iterator[tf.Variable]:
-        """Matrices that get the updates of the weights of a readout."""
-        for name, index in self._pairs(node):
-            matrix = self.matrices.get(_key(node, readout, index))
-            if name == readout and matrix is not None:
-                yield from matrix.parameters
+    def followed(
+        self, node: NetworkNode, readout: str, gradients: Sequence[tf.Tensor]
+    ) -> dict[Any, tf.Tensor]:
+        """Gradients to matrices that follow the weights of a readout, by reference of the variable.
+
+        Args:
+          node: of the network.
+          readout: its name.
+          gradients: to the readout's parameters.
+        """
+        matrices = [
+            matrix
+            for name, index in self._pairs(node)
+            if name == readout and (matrix := self.matrices.get(_key(node, readout, index)))
+        ]
+        trained = [variable for matrix in matrices for variable in matrix.parameters]
+        if not trained:
+            return {}
+        connection = node.module.readouts[readout].feedforward
+        by_synapse = connection.by_synapse(gradients[: len(connection.parameters)])
+        return dict.fromkeys([v.ref() for v in trained], by_synapse[: connection.inputs])
 
 
 def _key(node: NetworkNode, readout: str, index: int) -> str:

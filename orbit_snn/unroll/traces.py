@@ -123,9 +123,8 @@ def presynaptic(cell: Cell, inputs: tf.Tensor, previous: tf.Tensor | None) -> tf
 
 def widths(cell: Cell) -> list[int]:
     """P of each connection."""
-    connections = [cell.feedforward, *([cell.recurrent] if cell.recurrent is not None else [])]
     dtype = cell.neuron.dtype
-    return [c.presynaptic(tf.zeros([1, c.inputs], dtype)).shape[-1] for c in connections]
+    return [c.presynaptic(tf.zeros([1, c.inputs], dtype)).shape[-1] for c in cell.connections]
 
 
 def synaptic_gradients(cell: Cell, products: tf.Tensor) -> tuple[tf.Tensor, ...]:

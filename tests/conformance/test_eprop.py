@@ -18,7 +18,7 @@ RANDOM = Feedback("random", initializer="standard_normal", seed=5)
     [
         *[(row, "recurrent-bias") for row in zoo.EVERY_NEURON],
         *[(row, "deep") for row in SOME],
-        *[(row, "autapses") for row in zoo.HARD],
+        *[(row, kind) for row in zoo.HARD for kind in ("autapses", "sparse-deep")],
     ],
 )
 def test_factored(row: str, architecture: str) -> None:
@@ -58,6 +58,11 @@ def test_chunks(row: str) -> None:
 def test_every_chunk(row: str, chunk: int) -> None:
     p = zoo.problem(row, "autapses", mode="per_step")
     assert_same(p, chunk=chunk, feedback=RANDOM)
+
+
+@pytest.mark.parametrize("row", SOME)
+def test_chunks_of_sparse_connections(row: str) -> None:
+    assert_same(zoo.problem(row, "sparse", mode="per_step"), chunk=4)
 
 
 @pytest.mark.parametrize("row", ["alif", "mixed-trained"])
@@ -180,8 +185,9 @@ def test_xla(arguments: dict) -> None:
     zoo.assert_equal(got, zoo.by_name(p, eprop.update(p, rule).gradients))
 
 
-def test_adaptive_feedback_gets_the_readouts_gradient() -> None:
-    p = zoo.problem("alif", "recurrent-bias", mode="per_step")
+@pytest.mark.parametrize("architecture", ["recurrent-bias", "sparse"])
+def test_adaptive_feedback_gets_the_readouts_gradient(architecture: str) -> None:
+    p = zoo.problem("alif", architecture, mode="per_step")
     for arguments in ({}, {"mode": "chunked", "chunk": 4}):
         rule = eprop.prepared(p, feedback=Feedback("adaptive", decay=0.1), **arguments)
         found = eprop.update(p, rule).gradients
@@ -191,7 +197,10 @@ def test_adaptive_feedback_gets_the_readouts_gradient() -> None:
         named = zoo.by_name(p, model)
         for matrix, gradient in zip(matrices, own, strict=True):
             readout = "a" if matrix.shape[1] == zoo.READOUT_UNITS["a"] else "b"
-            np.testing.assert_array_equal(gradient, named[f"{readout}.input"])
+            want = named[f"{readout}.input"]
+            if architecture == "sparse":
+                want = zoo.spread(want, p.sources[f"{readout}.input"], len(matrix.numpy()))
+            np.testing.assert_array_equal(gradient, want)
         shrinking = {v.ref() for v, factor in rule.decays(p.modules) if factor == 0.9}
         kernels = [cell.feedforward.kernel for cell in p.network.readouts.values()]
         assert shrinking == {v.ref() for v in (*matrices, *kernels)}

@@ -26,6 +26,7 @@ COMPILED = [
     ("mixed-trained", "deep", None),
     ("alif-refractory", "recurrent-bias", 4),
     ("lif-boxcar", "flat-two-readouts", None),
+    ("alif-refractory", "sparse-deep", None),
 ]
 
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from orbit_snn import graph
 from orbit_snn.cells import Cell
-from orbit_snn.connections import Dense
+from orbit_snn.connections import Dense, Sparse
 from orbit_snn.graph import InputNode, NetworkNode
-from orbit_snn.learning import RLS, Kernel
+from orbit_snn.learning import RLS, Feedback, Kernel
 from orbit_snn.learning.base import window_of
 from orbit_snn.learning.rls import kernel as rls_kernel
 from orbit_snn.networks import Network
@@ -126,29 +126,48 @@ def test_rows_that_regularise(numerics, count):
     np.testing.assert_allclose(rls_kernel.covariance(kernel, matrix), p, rtol=0, atol=1e-9)
 
 
+def constant(value):
+    """Weights that are given."""
+    return lambda shape, dtype: tf.constant(value, dtype)
+
+
+def reservoir(start, recurrent, leak, feedback=None):
+    """A tanh network with one readout at zero, and inputs that take it to its first states.
+
+    Those are of the first step alone, which takes every trial from 0 to `start`.
+    """
+    size, units = start.shape
+    fixed = {"trainable": False, **KIND}
+    hidden = Cell(
+        LeakyTanh(units, tau_mem_ms=-1.0 / np.log(1.0 - leak), **KIND),
+        Dense(units, units, initializer="identity", **fixed),
+        recurrent,
+    )
+    readout = Dense(units, K, initializer="zeros", **KIND)
+    back = (
+        {}
+        if feedback is None
+        else {"output": Dense(K, units, initializer=constant(feedback), **fixed)}
+    )
+    cell = Cell(LeakyIntegrator(K, tau_mem_ms=INSTANT, **KIND), readout)
+    return Network([hidden], cell, feedback=back), (start / leak)[:, np.newaxis]
+
+
+def silent(start, steps):
+    """No inputs `[B, T, N]`."""
+    return np.zeros((start.shape[0], steps, start.shape[1]))
+
+
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_force_with_feedback_and_several_trials(every):
     """Batches are rows of one block; each trial starts elsewhere."""
     leak, units, steps = 0.1, 12, 30
     start, target = draw(1, SIZE, units), draw(2, SIZE, steps, K)
-    recurrent, back = 1.3 * draw(3, units, units) / units**0.5, draw(4, K, units)
-    # Inputs of the first step alone, which take every trial from 0 to its first state.
-    tau = -1.0 / np.log(1.0 - leak)
-    pulse = np.zeros((SIZE, steps + 1, units))
-    pulse[:, 0] = start / leak
-    constant = lambda value: lambda shape, dtype: tf.constant(value, dtype)  # noqa: E731
-    fixed = {"trainable": False, **KIND}
-    hidden = Cell(
-        LeakyTanh(units, tau_mem_ms=tau, **KIND),
-        Dense(units, units, initializer="identity", **fixed),
-        Dense(units, units, initializer=constant(recurrent), **fixed),
-    )
-    readout = Dense(units, K, initializer="zeros", **KIND)
-    cell = Cell(LeakyIntegrator(K, tau_mem_ms=INSTANT, **KIND), readout)
-    feedback = {"output": Dense(K, units, initializer=constant(back), **fixed)}
-    made = Network([hidden], cell, feedback=feedback)
+    weights, back = 1.3 * draw(3, units, units) / units**0.5, draw(4, K, units)
+    recurrent = Dense(units, units, initializer=constant(weights), trainable=False, **KIND)
+    made, pulse = reservoir(start, recurrent, leak, back)
     done = oracle.force_output(
-        recurrent,
+        weights,
         back,
         np.zeros((units, K)),
         start,
@@ -158,6 +177,53 @@ def test_force_with_feedback_and_several_trials(every):
         dt=leak,
     )
     rule = RLS("inputs", Kernel(alpha=ALPHA), window=every, rows="last")
-    learn(made, rule, {"x": pulse[:, 1:], "y": target}, before=pulse[:, :1])
+    learn(made, rule, {"x": silent(start, steps), "y": target}, before=pulse)
+    readout = made.readouts["output"].feedforward
     np.testing.assert_allclose(readout.kernel, done.w, rtol=0, atol=1e-9)
     np.testing.assert_allclose(rule.matrices["net.output"][0], done.p, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "every,numerics", [(1, "block"), (2, "block"), (2, "potter"), (2, "information")]
+)
+@pytest.mark.parametrize("fan_in", [None, 4, 12])
+def test_force_inside_of_a_network(fan_in, every, numerics):
+    """The readout's error trains all recurrent weights, by one P, or one of each unit's inputs."""
+    leak, units, steps = 0.1, 12, 30
+    start, target = draw(1, SIZE, units), 0.3 * draw(2, SIZE, steps, K)
+    weights = 1.3 * draw(3, units, units) / units**0.5
+    if fan_in is None:
+        recurrent = Dense(units, units, initializer=constant(weights), **KIND)
+    else:
+        recurrent = Sparse(units, units, fan_in, seed=6, **KIND)
+        recurrent.kernel.assign(np.take_along_axis(weights, recurrent.sources.numpy(), axis=0))
+        weights = recurrent.weights()[0].numpy()
+    run = oracle.force_internal
+    if fan_in is not None:
+        mask = np.zeros((units, units))
+        np.put_along_axis(mask, recurrent.sources.numpy(), 1.0, axis=0)
+        run = lambda m, *rest, **named: oracle.force_sparse(m, mask, *rest, **named)  # noqa: E731
+    given = {"alpha": ALPHA, "learn": every, "dt": leak}
+    trials = target.transpose(1, 0, 2)
+    done = run(weights, np.zeros((units, K)), start, trials, **given)
+    rule = RLS(
+        "outputs",
+        Kernel(alpha=ALPHA, numerics=numerics),
+        window=every,
+        rows="last",
+        alignment="published",
+        feedback=Feedback("random", initializer="ones"),
+    )
+    made, pulse = reservoir(start, recurrent, leak)
+    learn(made, rule, {"x": silent(start, steps), "y": target}, before=pulse)
+    assert np.abs(done.m - weights).max() > 0.1
+    np.testing.assert_allclose(recurrent.weights()[0], done.m, rtol=0, atol=1e-9)
+    readout = made.readouts["output"].feedforward
+    np.testing.assert_allclose(readout.kernel, done.w, rtol=0, atol=1e-9)
+    p_readout, p_units = (done.p, done.p) if fan_in is None else done.p
+    for name, want in (("net.output", p_readout), ("net.cell0", np.stack(p_units))):
+        got = rls_kernel.covariance(rule.kernel, tf.convert_to_tensor(rule.matrices[name][0]))
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-9, err_msg=name)
+    if fan_in == units:
+        shared = oracle.force_internal(weights, np.zeros((units, K)), start, trials, **given)
+        np.testing.assert_allclose(recurrent.weights()[0], shared.m, rtol=0, atol=1e-9)

@@ -22,6 +22,7 @@ CASES = {(row, "deep", 3) for row in zoo.EVERY_NEURON}
 CASES |= {(row, "recurrent-bias", k) for row in SOME for k in CUTS}
 CASES |= {(row, "deep", k) for row in zoo.HARD for k in CUTS}
 CASES |= {(row, "flat", 4) for row in SOME}
+CASES |= {(row, "sparse-deep", 3) for row in SOME}
 
 
 def problem(row: str, architecture: str, **kwargs) -> Problem:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from orbit_snn import graph, neurons
 from orbit_snn.cells import Cell
-from orbit_snn.connections import Dense
+from orbit_snn.connections import Dense, Sparse
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.module import GraphState
 from orbit_snn.learning import BPTT, TBPTT
@@ -215,20 +215,25 @@ HARD = ("mixed-trained", "alif-subtract-same-through-refractory", "lif-zero-same
 
 
 class Hidden(NamedTuple):
-    """A hidden layer of an architecture."""
+    """A hidden layer of an architecture; with a `fan_in`, of sparse connections."""
 
     units: int
     recurrent: bool = True
     bias: bool = False
     autapses: bool = False
+    fan_in: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Layers from the input on; whether there is a second readout, for classification."""
+    """Layers from the input on; whether there is a second readout, for classification.
+
+    Readouts with a `fan_in` are sparse.
+    """
 
     hidden: tuple[Hidden, ...]
     two_readouts: bool = True
+    fan_in: int | None = None
 
 
 ARCHITECTURES = {
@@ -240,6 +245,8 @@ ARCHITECTURES = {
     "deep-feedforward": Architecture((Hidden(4, False), Hidden(3, False, bias=True))),
     "deep": Architecture((Hidden(4, bias=True), Hidden(5))),
     "deep-half": Architecture((Hidden(4, recurrent=False), Hidden(5, autapses=True)), False),
+    "sparse": Architecture((Hidden(5, bias=True, fan_in=2),), fan_in=3),
+    "sparse-deep": Architecture((Hidden(4, bias=True, fan_in=3), Hidden(5, True, fan_in=2))),
 }
 READOUTS = {
     "a": leaky("a", "LeakyIntegrator"),
@@ -265,6 +272,7 @@ class Problem:
       reference: of the oracle.
       weights: of the oracle, by name.
       variables: of the library, by the same names.
+      sources: of sparse ones among them, `[fan_in, N]`; the oracle has a matrix of all inputs.
       batch: features, batch-major.
       modules: the network and its loss as an assembled graph; the network's node is `net`.
       reference_loss: the same of the oracle.
@@ -274,6 +282,7 @@ class Problem:
     reference: oracle.Network
     weights: dict[str, np.ndarray]
     variables: dict[str, tf.Variable]
+    sources: dict[str, np.ndarray]
     batch: Batch
     modules: TrainingModules
     reference_loss: Callable[[oracle.Run], Dual]
@@ -309,7 +318,7 @@ def problem(
     row = BY_NAME[row] if isinstance(row, str) else row
     shape = ARCHITECTURES[architecture]
     rng = np.random.default_rng(seed)
-    cells, layers, variables = [], [], {}
+    cells, layers, variables, sources = [], [], {}, {}
     below = INPUTS
     for index, hidden in enumerate(shape.hidden):
         name = f"h{index}"
@@ -318,15 +327,19 @@ def problem(
         no_autapse = not hidden.autapses
         layers.append(oracle.Layer(name, hidden.units, row.oracle(hidden.units), no_autapse))
         variables |= name_variables(name, cell, row)
+        sources |= name_sources(name, cell)
         below = hidden.units
     readouts, readout_layers = {}, []
     for name in ("a", "b") if shape.two_readouts else ("a",):
         units, own = READOUT_UNITS[name], READOUTS[name]
-        cell = make_cell(own, below, Hidden(units, recurrent=False, bias=name == "a"), dtype)
+        hidden = Hidden(units, recurrent=False, bias=name == "a", fan_in=shape.fan_in)
+        cell = make_cell(own, below, hidden, dtype)
         readouts[name] = cell
         readout_layers.append(oracle.Layer(name, units, own.oracle(units)))
         variables |= name_variables(name, cell, own)
+        sources |= name_sources(name, cell)
     weights = {name: draw(rng, name, variable, row.drive) for name, variable in variables.items()}
+    weights |= {name: spread(weights[name], *found) for name, found in sources.items()}
     batch = random_batch(rng, size, steps, dtype)
     network = Network(cells, readouts, checkpoint_every)
     return Problem(
@@ -334,6 +347,7 @@ def problem(
         oracle.Network(tuple(layers), tuple(readout_layers)),
         weights,
         variables,
+        {name: own for name, (own, _) in sources.items()},
         batch,
         assemble(network, mode, reduction),
         reference_loss(batch, shape, mode, reduction),
@@ -343,11 +357,29 @@ def problem(
 def make_cell(row: Row, inputs: int, hidden: Hidden, dtype: tf.DType) -> Cell:
     """A cell of the library; `draw` sets its weights."""
     units = hidden.units
+    kind = Dense if hidden.fan_in is None else functools.partial(Sparse, fan_in=hidden.fan_in)
     recurrent = None
     if hidden.recurrent:
-        recurrent = Dense(units, units, autapses=hidden.autapses, dtype=dtype)
+        recurrent = kind(units, units, autapses=hidden.autapses, dtype=dtype)
     neuron = row.library(units, dtype)
-    return Cell(neuron, Dense(inputs, units, bias=hidden.bias, dtype=dtype), recurrent)
+    return Cell(neuron, kind(inputs, units, bias=hidden.bias, dtype=dtype), recurrent)
+
+
+def name_sources(layer: str, cell: Cell) -> dict[str, tuple[np.ndarray, int]]:
+    """Sources and number of inputs of the sparse connections of a cell."""
+    known = {"input": cell.feedforward, "recurrent": cell.recurrent}
+    return {
+        f"{layer}.{name}": (connection.sources.numpy(), connection.inputs)
+        for name, connection in known.items()
+        if hasattr(connection, "sources")
+    }
+
+
+def spread(kernel: np.ndarray, sources: np.ndarray, inputs: int) -> np.ndarray:
+    """A kernel `[fan_in, N]` as `[F, N]`, 0 where there is no synapse."""
+    matrix = np.zeros([inputs, kernel.shape[1]])
+    np.put_along_axis(matrix, sources, kernel, axis=0)
+    return matrix
 
 
 def name_variables(layer: str, cell: Cell, row: Row) -> dict[str, tf.Variable]:
@@ -480,6 +512,7 @@ def reference(p: Problem, cut_every: int | None = None) -> tuple[float, dict[str
     loss, found = oracle.loss_gradient(
         p.reference, p.weights, xs, p.reference_loss, cut_every, cut_spikes=False
     )
+    found |= {n: np.take_along_axis(found[n], own, axis=0) for n, own in p.sources.items()}
     return loss, {n: g * p.weights[n] if is_log(n) else g for n, g in found.items()}
 
 

@@ -14,7 +14,7 @@ from orbit_snn.database import Database
 from orbit_snn.learning import BPTT, RLS, Kernel
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training import Evaluator, Run, TrainingOptions
-from tests.system.regression import FEATURES, numpy_metrics, regression, squared_error
+from tests.system.regression import FEATURES, numpy_metrics, own_targets, regression, squared_error
 
 
 def prepare_digits(data_dir: str) -> bool:
@@ -99,10 +99,14 @@ def least_squares(replicas: int, steps: int, directory: str) -> dict:
     database = Database({"train": from_arrays(FEATURES)})
     options = TrainingOptions(batch_size=4, train_steps=10, steps_per_loop=1, pictures=0)
     found = {}
-    for name in ("inputs", "outputs", "grad", "scaled_jacobian"):
-        rule = RLS(name, Kernel(0.99), window=3, trust=0.1)
+    strategies = ("inputs", "outputs", "grad", "scaled_jacobian")
+    cases = {name: ({"strategy": name}, squared_error) for name in strategies}
+    cases["sparse"] = ({"strategy": "outputs"}, lambda: squared_error(fan_in=2))
+    cases["current"] = ({"strategy": "outputs", "alignment": "current"}, own_targets)
+    for name, (given, assembled) in cases.items():
+        rule = RLS(kernel=Kernel(0.99), window=3, trust=0.1, **given)
         with strategy.scope():
-            modules, db_info = squared_error()
+            modules, db_info = assembled()
         path = os.path.join(directory, name)
         sgd = tf_keras.optimizers.legacy.SGD(0.1) if name == "grad" else None
         run = Run(modules, db_info, database, rule, sgd, path, options, strategy=strategy)

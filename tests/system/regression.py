@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from orbit_snn import graph
 from orbit_snn.cells import Cell
-from orbit_snn.connections import Dense
+from orbit_snn.connections import Dense, Sparse
 from orbit_snn.graph import IdxType, InputNode, NetworkNode
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyIntegrator
@@ -23,19 +23,31 @@ MASK, TARGET = FEATURES["mask"], FEATURES["target"]
 RATE = 0.2  # spikes per step
 
 
-def network_node(dtype=tf.float32):
+def network_node(dtype=tf.float32, fan_in=None):
     """A spiking network on padded sequences."""
     kind = {"dtype": dtype}
-    hidden = Cell(
-        LIF(N, **kind), Dense(F, N, seed=1, **kind), Dense(N, N, autapses=False, seed=2, **kind)
-    )
+    if fan_in is None:
+        recurrent = Dense(N, N, autapses=False, seed=2, **kind)
+    else:
+        recurrent = Sparse(N, N, fan_in, autapses=False, seed=2, **kind)
+    hidden = Cell(LIF(N, **kind), Dense(F, N, seed=1, **kind), recurrent)
     network = Network([hidden], {"out": Cell(LeakyIntegrator(K, **kind), Dense(N, K, **kind))})
     return NetworkNode("net", InputNode("inputs", mask="mask"), network, db_name="target")
 
 
-def squared_error():
+def squared_error(fan_in=None):
     """The assembled graph of a squared error alone, in double precision."""
-    loss = graph.MSE.of_node(network_node(tf.float64).out)
+    loss = graph.MSE.of_node(network_node(tf.float64, fan_in).out)
+    return graph.assemble_for_training(loss, {"loss": loss})
+
+
+def own_targets():
+    """The same of a recurrent population that has the targets itself."""
+    kind = {"dtype": tf.float64}
+    cell = Cell(LeakyIntegrator(K, **kind), Dense(F, K, seed=1, **kind), Dense(K, K, **kind))
+    net = NetworkNode("net", InputNode("inputs", mask="mask"), Network([cell]))
+    net.cell0.db_name = "target"
+    loss = graph.MSE.of_node(net.cell0)
     return graph.assemble_for_training(loss, {"loss": loss})
 
 

@@ -134,7 +134,9 @@ def solved(server, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("strategy", ["inputs", "outputs", "grad", "scaled_jacobian"])
+@pytest.mark.parametrize(
+    "strategy", ["inputs", "outputs", "grad", "scaled_jacobian", "sparse", "current"]
+)
 def test_least_squares_sees_the_rows_of_all_replicas(solved, strategy):
     one, two = solved[1][strategy], solved[2][strategy]
     assert two["differing"] == []

@@ -31,7 +31,7 @@ from orbit_snn.types import Batch
 
 
 class Preconditioner:
-    """One P for each cell and readout, of what arrives at its synapses.
+    """One P for each cell and readout, of what arrives at its synapses; see `layers.Layer`.
 
     Args:
       options: of the rule.
@@ -53,7 +53,7 @@ class Preconditioner:
         if not self._layers:
             raise GraphError("no network has trained weights; make some of them trainable.")
         self.shapes: Shapes = {
-            name: [((layer.rows, layer.rows), layer.dtype)] for name, layer in self._layers.items()
+            name: [(layer.covariance_shape, layer.dtype)] for name, layer in self._layers.items()
         }
         self.weights: tuple[tf.Variable, ...] = ()
         self.trained: tuple[tf.Variable, ...] = modules.model.parameters
@@ -110,13 +110,15 @@ class Preconditioner:
         given = dict(zip([v.ref() for v in self.trained], gradients, strict=True))
         after, positive, least, traces = {}, [], [], []
         for name, layer in self._layers.items():
-            seen = rows[name]["seen"]
-            own, share = _for_rows(kernel, seen.shape[0])
+            count = rows[name]["seen"].shape[0]
+            seen = layer.regressors(rows[name]["seen"])
+            own, share = _for_rows(kernel, count)
             done = rls_kernel.absorb(own, matrices[name], [seen], blocks)
-            gradient = self._scale(rows, seen) * tf.reduce_sum(rows[name]["gradient"], axis=0)
+            gradient = tf.reduce_sum(rows[name]["gradient"], axis=0)
+            gradient = self._scale(rows, count, seen.dtype) * layer.columns(gradient)
             step = share * rls_kernel.precondition(own, done.matrices[0], gradient)
             step = self._trusted(seen, step) / replicas
-            parts = zip(layer.parameters, layer.by_parameter(step), strict=True)
+            parts = zip(layer.parameters, layer.by_parameter(layer.matrix_of(step)), strict=True)
             given |= {variable.ref(): part for variable, part in parts}
             after[name] = done.matrices
             positive.append(done.positive)
@@ -137,12 +139,12 @@ class Preconditioner:
     def _reverse(self) -> Reverse:
         return by_time() if self.feedback is None else Factored(self.feedback, spatial=True)
 
-    def _scale(self, rows: Mapping[str, Any], seen: tf.Tensor) -> tf.Tensor:
+    def _scale(self, rows: Mapping[str, Any], count: int, dtype: tf.DType) -> tf.Tensor:
         """What makes of the loss half a squared error, or a sum over rows where it is none."""
         if not self._taught:
-            return tf.cast(seen.shape[0], seen.dtype)
+            return tf.cast(count, dtype)
         curvature = tf.reduce_max(rows["curvature"])
-        return tf.cast(tf.math.divide_no_nan(tf.ones_like(curvature), curvature), seen.dtype)
+        return tf.cast(tf.math.divide_no_nan(tf.ones_like(curvature), curvature), dtype)
 
     def _trusted(self, seen: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """A step that changes the currents by no more than `trust`, in the root mean square."""

@@ -10,7 +10,7 @@ from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.rls.jacobian import synapse_rows
 from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.learning.rls.options import flat
-from orbit_snn.learning.rls.problem import Changes, Problem, Rows, Window, by_parameter
+from orbit_snn.learning.rls.problem import Changes, Linear, Problem, Rows, Window, by_parameter
 from orbit_snn.memory import memory
 from orbit_snn.neurons import Neuron, parts
 from orbit_snn.types import NetworkState
@@ -59,8 +59,8 @@ def linear_filter(neuron: Neuron) -> LinearFilter | None:
     return LinearFilter(leaf, known.gain, decay, known.gain * drive)
 
 
-class SharedInputs(Problem):
-    """Weights of a readout that is a linear filter, one P for all of its outputs.
+class FilteredInputs(Linear):
+    """Weights of a readout that is a linear filter.
 
     Its outputs are `x W` with `x` the filtered inputs, so this is least squares exactly, whatever
     the windows are: the error is that of `x W` with the weights as they are now.
@@ -71,8 +71,7 @@ class SharedInputs(Problem):
     """
 
     def __init__(self, layer: Layer, response: LinearFilter):
-        super().__init__(layer.place.name, [(layer.rows, layer.rows)])
-        self._layer = layer
+        super().__init__(layer)
         self._response = response
 
     def remember(self, batch_size: int) -> tf.Tensor:
@@ -85,7 +84,7 @@ class SharedInputs(Problem):
         trajectory = layer.place.trajectory(window.trajectories)
         seen = self._response(layer.arriving(trajectory), window.filters[self.name])
         given = self._response(trajectory.currents, self._response.start(trajectory.initial))
-        now = tf.matmul(flat(seen), layer.matrix())
+        now = tf.matmul(flat(seen), layer.weights())
         error = flat(errors.error) + now - flat(given)
         return Rows((flat(seen),), error, flat(errors.weight)), seen[-1]
 
@@ -95,36 +94,23 @@ class SharedInputs(Problem):
         """See `Problem.corrected`."""
         node, key = self._layer.place
         own: NetworkState = state[node.name]
-        output = tf.matmul(kept, self._layer.by_synapse(weights))
+        output = tf.matmul(kept, self._layer.weights(weights))
         held = self._response.holding(output, own.readouts[str(key)])
         return {**state, node.name: own._replace(readouts={**own.readouts, str(key): held})}
-
-    def regressors(self, rows: Rows) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """As they are."""
-        return rows.seen, rows.error
-
-    def changes(self, steps: Sequence[tf.Tensor]) -> Changes:
-        """By parameter."""
-        return by_parameter(self._layer, steps[0])
-
-    @property
-    def variables(self) -> tuple[tf.Variable, ...]:
-        """Of the readout's connections."""
-        return self._layer.parameters
 
 
 class OwnInputs(Problem):
     """Weights onto any population whose outputs have targets: a problem for each of its neurons.
 
     The regressors of a neuron are its synapses' eligibility traces; its error is its own, so its
-    problem is its own, with a P `[P, P]` each.
+    problem is its own, with a P `[M, M]` each.
 
     Args:
       layer: of the population.
     """
 
     def __init__(self, layer: Layer):
-        super().__init__(layer.place.name, [(layer.units, layer.rows, layer.rows)])
+        super().__init__(layer.place.name, [(layer.units, layer.synapses, layer.synapses)])
         self._layer = layer
 
     def rows(self, window: Window) -> tuple[Rows, tf.Tensor | None]:
@@ -135,7 +121,7 @@ class OwnInputs(Problem):
         return Rows((seen,), flat(errors.error), flat(errors.weight)), None
 
     def regressors(self, rows: Rows) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """`[N, R, P]` and `[N, R, 1]`."""
+        """`[N, R, M]` and `[N, R, 1]`."""
         seen = tf.transpose(rows.seen[0], [2, 0, 1])
         return (seen,), tf.transpose(rows.error)[:, :, tf.newaxis]
 

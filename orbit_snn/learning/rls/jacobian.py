@@ -20,7 +20,7 @@ def synapse_rows(layer: Layer, trajectory: CellTrajectory) -> tf.Tensor:
     """Derivative of each neuron's output by its own synapses, the others' outputs as they are.
 
     Returns:
-      `[T B, P, N]`: of the output of neuron n at a step by the weight from p to n, through the
+      `[T B, M, N]`: of the output of neuron n at a step by its synapse m, through the
       neuron's own memory from the first step of the window on: eligibility traces.
     """
     steps, size, units = trajectory.outputs.shape
@@ -43,7 +43,7 @@ def output_rows(
       trajectory: of the network.
 
     Returns:
-      `[T K B, P, N]` for each layer; those that the output does not depend on are left out.
+      `[T K B, M, N]` for each layer; those that the output does not depend on are left out.
     """
     node, network = place.node, place.node.module
     own = place.trajectory({node.name: trajectory})
@@ -114,9 +114,9 @@ def _repeated(trajectory: CellTrajectory, count: int) -> CellTrajectory:
 
 
 def _rows(layer: Layer, trajectory: CellTrajectory, dcurrents: tf.Tensor, count: int) -> tf.Tensor:
-    """`[S B, P, N]` of gradients to the currents, `[T, S B, N]`."""
+    """`[S B, M, N]` of gradients to the currents, `[T, S B, N]`."""
     arriving = layer.arriving(trajectory)
-    steps, size, wide = arriving.shape
+    steps, size, _ = arriving.shape
     dcurrents = tf.reshape(dcurrents, [steps, count, size, layer.units])
-    products = tf.einsum("tbp,tsbn->sbpn", arriving, dcurrents)
-    return tf.reshape(products, [count * size, wide, layer.units]) * layer.mask()
+    products = layer.products(arriving, dcurrents)
+    return tf.reshape(products, [count * size, layer.synapses, layer.units])

@@ -34,7 +34,7 @@ class Outputs(Problem):
     @property
     def size(self) -> int:
         """L: how many weights there are."""
-        return sum(layer.rows * layer.units for layer in self._layers.values())
+        return sum(layer.synapses * layer.units for layer in self._layers.values())
 
     def _shapes(self) -> list[tuple[int, ...]]:
         if self._groups == "all":
@@ -42,7 +42,7 @@ class Outputs(Problem):
         shapes: list[tuple[int, ...]] = []
         for layer in self._layers.values():
             if self._groups == "node":
-                shapes.append((layer.units, layer.rows, layer.rows))
+                shapes.append((layer.units, layer.synapses, layer.synapses))
             else:
                 shapes += [(size * layer.units,) * 2 for size in layer.sizes]
         return shapes
@@ -56,7 +56,7 @@ class Outputs(Problem):
             found = output_rows(place, self._layers, window.trajectories[place.node.name])
             flat = tf.reshape(tf.transpose(errors.error, [0, 2, 1]), [-1, 1])
             for each, layer in self._layers.items():
-                zeros = tf.zeros([flat.shape[0], layer.rows, layer.units], layer.dtype)
+                zeros = tf.zeros([flat.shape[0], layer.synapses, layer.units], layer.dtype)
                 seen[each].append(found.get(each, zeros))
             error.append(flat)
             counted = relative(errors.weight)[:, tf.newaxis]
@@ -86,8 +86,8 @@ class Outputs(Problem):
             return found
         flat = tf.concat([step[:, 0] for step in steps], axis=0)
         for layer in self._layers.values():
-            own, flat = tf.split(flat, [layer.rows * layer.units, -1])
-            found += by_parameter(layer, tf.reshape(own, [layer.rows, layer.units]))
+            own, flat = tf.split(flat, [layer.synapses * layer.units, -1])
+            found += by_parameter(layer, tf.reshape(own, [layer.synapses, layer.units]))
         return found
 
     @property

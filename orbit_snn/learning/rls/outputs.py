@@ -6,12 +6,13 @@ import tensorflow as tf
 
 from orbit_snn.learning.feedback import FeedbackMatrices
 from orbit_snn.learning.rls.errors import Errors
+from orbit_snn.learning.rls.inversion import Inversion
 from orbit_snn.learning.rls.layers import Layer, Place
 from orbit_snn.learning.rls.options import flat
-from orbit_snn.learning.rls.problem import Changes, Problem, Rows, Window, by_parameter, relative
+from orbit_snn.learning.rls.problem import Linear, Rows, Window, relative
 
 
-class Rates(Problem):
+class Rates(Linear):
     """Weights of a recurrent connection, with the population's rates as regressors.
 
     Args:
@@ -30,8 +31,7 @@ class Rates(Problem):
         feedback: FeedbackMatrices | None = None,
         readouts: Sequence[Place] = (),
     ):
-        super().__init__(layer.place.name, [(layer.rows, layer.rows)])
-        self._layer = layer
+        super().__init__(layer)
         self._published = published
         self._feedback = feedback
         self._readouts = tuple(readouts)
@@ -60,15 +60,47 @@ class Rates(Problem):
         )
         return Errors(error, tf.add_n([relative(errors.weight) for _, errors in found]))
 
-    def regressors(self, rows: Rows) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """As they are."""
-        return rows.seen, rows.error
 
-    def changes(self, steps: Sequence[tf.Tensor]) -> Changes:
-        """By parameter."""
-        return by_parameter(self._layer, steps[0])
+class Currents(Linear):
+    """Weights of a recurrent connection, by the currents that would make the targets.
 
-    @property
-    def variables(self) -> tuple[tf.Variable, ...]:
-        """Of the recurrent connection."""
-        return self._layer.parameters
+    With targets for the outputs z*, the neuron turned around gives potentials h* and the currents
+    c* from each to the next; of these, other connections give u. Then
+
+        z*(t-1) W = c*(t) - u(t)
+
+    is linear in the weights, and this is least squares exactly. A row counts where the loss looks
+    at its step and at the one before; before the first step is the initial state of the neurons.
+
+    Args:
+      layer: the recurrent connection.
+      inverse: of its neurons.
+    """
+
+    def __init__(self, layer: Layer, inverse: Inversion):
+        super().__init__(layer)
+        self._inverse = inverse
+
+    def remember(self, batch_size: int) -> tf.Tensor:
+        """Potentials of the last step, and 1 if the loss looked at it: `[B, N + 1]`."""
+        start = self._inverse.initial(batch_size)
+        return tf.concat([start, tf.ones_like(start[:, :1])], axis=-1)
+
+    def rows(self, window: Window) -> tuple[Rows, tf.Tensor | None]:
+        """See `Problem.rows`."""
+        layer, errors = self._layer, window.errors[self._layer.place]
+        trajectory = layer.place.trajectory(window.trajectories)
+        there = errors.weight[..., tf.newaxis] > 0.0
+        found = self._inverse.potentials(trajectory.outputs - errors.error)
+        found = tf.where(there, found, tf.zeros_like(found))
+        known = tf.concat([found, tf.cast(there, found.dtype)], axis=-1)
+        known = tf.concat([window.filters[self.name][tf.newaxis], known], axis=0)
+        history, looked_at = known[..., :-1], known[..., -1] > 0.0
+        rates = self._inverse.outputs(history[:-1])
+        seen = layer.arriving(trajectory._replace(previous_outputs=rates))
+        other = seen - layer.arriving(trajectory)
+        error = trajectory.currents - self._inverse.currents(history[:-1], history[1:])
+        error = flat(error) + tf.matmul(flat(other), layer.weights())
+        weight = tf.where(looked_at[:-1], errors.weight, tf.zeros_like(errors.weight))
+        error = tf.where(flat(weight)[:, tf.newaxis] > 0.0, error, tf.zeros_like(error))
+        return Rows((flat(seen),), error, flat(weight)), known[-1]

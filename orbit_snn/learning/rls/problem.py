@@ -93,6 +93,34 @@ class Problem(abc.ABC):
         """What it trains."""
 
 
+class Linear(Problem):
+    """Outputs that are linear in what arrives: one P for all neurons that it arrives at.
+
+    Neurons with synapses on rows of their own have a P each, `[N, M, M]`, over these alone.
+
+    Args:
+      layer: whose weights are found.
+    """
+
+    def __init__(self, layer: Layer):
+        super().__init__(layer.place.name, [layer.covariance_shape])
+        self._layer = layer
+
+    def regressors(self, rows: Rows) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """As they are, or by neuron."""
+        (seen,) = rows.seen
+        return (self._layer.regressors(seen),), self._layer.columns(rows.error)
+
+    def changes(self, steps: Sequence[tf.Tensor]) -> Changes:
+        """By parameter."""
+        return by_parameter(self._layer, self._layer.matrix_of(steps[0]))
+
+    @property
+    def variables(self) -> tuple[tf.Variable, ...]:
+        """Of the layer's connections."""
+        return self._layer.parameters
+
+
 def gigabytes(problem: Problem, dtype: tf.DType) -> float:
     """Memory of the problem's P."""
     return sum(math.prod(shape) for shape in problem.shapes) * dtype.size / 1e9

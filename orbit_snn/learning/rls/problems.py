@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.learning.feedback import FeedbackMatrices
-from orbit_snn.learning.rls.inputs import OwnInputs, SharedInputs, linear_filter
+from orbit_snn.learning.rls.inputs import FilteredInputs, OwnInputs, linear_filter
+from orbit_snn.learning.rls.inversion import inversion
 from orbit_snn.learning.rls.kalman import Outputs
 from orbit_snn.learning.rls.layers import Layer, Place, places
 from orbit_snn.learning.rls.options import Options
-from orbit_snn.learning.rls.outputs import Rates
+from orbit_snn.learning.rls.outputs import Currents, Rates
 from orbit_snn.learning.rls.problem import Problem, gigabytes
 
 _MOST_WEIGHTS = 20_000
@@ -36,7 +37,7 @@ def problems_for(
 def _inputs(place: Place) -> Problem:
     layer = _trained(place)
     response = None if place.cell.recurrent is not None else linear_filter(place.cell.neuron)
-    return OwnInputs(layer) if response is None else SharedInputs(layer, response)
+    return OwnInputs(layer) if response is None else FilteredInputs(layer, response)
 
 
 def _outputs(
@@ -44,9 +45,13 @@ def _outputs(
 ) -> tuple[list[Problem], FeedbackMatrices | None]:
     recurrent = [place for place in taught if place.cell.recurrent is not None]
     if recurrent:
-        return [
-            Rates(_trained(each, True), options.alignment == "published") for each in recurrent
-        ], None
+        return [_own_targets(options, each) for each in recurrent], None
+    if options.alignment == "current":
+        names = " and ".join(f"`{place.name}`" for place in taught)
+        raise GraphError(
+            "alignment=current fits a recurrent population to targets of its own, and the loss "
+            f"looks at {names}; use alignment=previous, or give the population targets."
+        )
     problems: list[Problem] = []
     networks = tuple(node for node in modules.model.networks if any(p.node is node for p in taught))
     feedback = FeedbackMatrices(options.feedback, networks, False, options.seed)
@@ -64,6 +69,21 @@ def _outputs(
             Rates(_trained(place, True), options.alignment == "published", feedback, readouts)
         )
     return problems, feedback
+
+
+def _own_targets(options: Options, place: Place) -> Problem:
+    """The problem of a recurrent population that has targets itself."""
+    layer = _trained(place, True)
+    if options.alignment != "current":
+        return Rates(layer, options.alignment == "published")
+    inverse = inversion(place.cell.neuron)
+    if inverse is None:
+        raise GraphError(
+            f"alignment=current turns the neurons of `{place.name}` around, and their output is "
+            "no strictly increasing function of one state that the current enters affinely, as "
+            "that of spiking neurons is not; use alignment=previous."
+        )
+    return Currents(layer, inverse)
 
 
 def _derivatives(options: Options, taught: Sequence[Place]) -> Problem:

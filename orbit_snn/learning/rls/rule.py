@@ -47,6 +47,7 @@ class RLS(LearningRule):
       regressors (CURBD, Perich et al. 2020). Or onto one whose readouts have them: these train as
       with `inputs`, and their errors reach the population through `feedback` (FORCE inside of a
       network, Sussillo & Abbott 2009, where it is `random` with the initializer `ones`).
+      Neurons onto which a connection is `Sparse` have a P each, over the inputs that they have.
     * `jacobian`: all weights of a network at once, by the derivatives of its outputs through the
       steps of a window: the extended Kalman filter.
     * `scaled_jacobian`: the same with one P for each connection or each neuron, which share the
@@ -65,7 +66,10 @@ class RLS(LearningRule):
         (DePasquale et al. 2018), and not what they gave, as FORCE does; of readouts that are linear
         filters.
       alignment: of `outputs`: `previous` holds an error against the rates of the step before it,
-        which made it, `published` against those of its own step.
+        which made it, `published` against those of its own step. `current` turns targets of the
+        population, inside of its neurons' range, into the currents that would make them, with the
+        targets of the step before as regressors: least squares exactly, which does not look at what
+        the network does on its own. A step counts where the loss looks at it and the one before.
       groups: of `scaled_jacobian`: `node` or `variable`.
       gradient: of `grad`: `bptt`, through the steps of a window, or `eprop`.
       trust: of `grad`: by how much a step, before the learning rate, may change a cell's currents
@@ -74,7 +78,8 @@ class RLS(LearningRule):
       seed: of feedback that has none.
 
     Raises:
-      ValueError: for an unknown strategy, alignment or group, or a window below 1.
+      ValueError: for an unknown strategy, alignment or group, options that do not go together, or
+        a window below 1.
     """
 
     shares_rows = True
@@ -97,7 +102,7 @@ class RLS(LearningRule):
         for name, value, known in (
             ("strategy", strategy, STRATEGIES),
             ("rows", rows, ("all", "last")),
-            ("alignment", alignment, ("previous", "published")),
+            ("alignment", alignment, ("previous", "published", "current")),
             ("groups", groups, ("node", "variable")),
             ("gradient", gradient, ("bptt", "eprop")),
         ):
@@ -113,6 +118,11 @@ class RLS(LearningRule):
             raise ValueError("rows=last is for strategies that solve; grad takes every step.")
         if corrected and strategy in ("grad", "jacobian", "scaled_jacobian"):
             raise ValueError(f"corrected is for strategies of readouts; {strategy} has none.")
+        if rows == "last" and strategy == "outputs" and alignment == "current":
+            raise ValueError(
+                "alignment=current needs two steps one after the other, and rows=last looks at one "
+                "of each window; use rows=all."
+            )
         if trust < 0.0:
             raise ValueError(f"trust is {trust}; expected 0 or more.")
         self.strategy = strategy
@@ -223,6 +233,8 @@ class RLS(LearningRule):
         cure = "numerics=potter, or regularising_rows=1 with forgetting below 1"
         if self.kernel.numerics == "potter":
             cure = "regularising_rows=1, a larger alpha, or targets without NaN"
+        if self.strategy == "outputs" and self.options.alignment == "current":
+            cure = f"targets inside of what the neurons can put out (alignment=current), or {cure}"
         return (
             f"{how} in update {step} of the run; the weights of before are kept. Use {cure} "
             "(learning.rls.kernel)."
