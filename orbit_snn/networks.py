@@ -61,7 +61,7 @@ class Network(tf.Module):
         self.closed_loop = closed_loop
         _check_feedback(self)
         if closed_loop is not None:
-            self.check_closed_loop()
+            self.closing_readout()
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """State before the first step of every cell and readout."""
@@ -70,14 +70,33 @@ class Network(tf.Module):
             {name: cell.initial_state(batch_size) for name, cell in self.readouts.items()},
         )
 
-    def check_closed_loop(self) -> str:
+    def closing_readout(self) -> str:
         """The readout that closes the loop.
 
         Raises:
           ValueError: for none of that name, several and none named, one that has not as many
             outputs as the network has inputs, or `checkpoint_every`.
         """
-        return _closing(self)
+        known, name = ", ".join(self.readouts) or "none", self.closed_loop
+        if name is None and len(self.readouts) != 1:
+            how = "name it, as in Network(..., closed_loop='next')" if self.readouts else "add one"
+            raise ValueError(
+                f"a closed loop feeds one readout back, and the network has {known}; {how}."
+            )
+        name = next(iter(self.readouts)) if name is None else name
+        if name not in self.readouts:
+            raise ValueError(f"closed_loop is the readout {name!r}; the network has {known}.")
+        outputs, inputs = self.readouts[name].neuron.units, self.cells[0].feedforward.inputs
+        if outputs != inputs:
+            raise ValueError(
+                f"the readout {name!r} gives {outputs} outputs and the network takes {inputs} "
+                "inputs; in closed loop one is the other, so make them equal."
+            )
+        if self.checkpoint_every is not None:
+            raise ValueError(
+                "a network in closed loop keeps all states; set checkpoint_every to None."
+            )
+        return name
 
     def unroll(
         self,
@@ -185,7 +204,7 @@ class Network(tf.Module):
         return bool(self.feedback) or trajectory.given is not None
 
     def _parts(self, given: tf.Tensor | None) -> Parts:
-        closing = "" if given is None else self.check_closed_loop()
+        closing = "" if given is None else self.closing_readout()
         return Parts(self.cells, self.readouts, self.feedback, closing)
 
     @property
@@ -231,25 +250,3 @@ def _check_feedback(network: Network) -> None:
             )
     if network.feedback and network.checkpoint_every is not None:
         raise ValueError("a network with feedback keeps all states; set checkpoint_every to None.")
-
-
-def _closing(network: Network) -> str:
-    known = ", ".join(network.readouts) or "none"
-    name = network.closed_loop
-    if name is None and len(network.readouts) != 1:
-        raise ValueError(
-            f"a closed loop feeds one readout back, and the network has {known}; name it, as in "
-            "Network(..., closed_loop='output')."
-        )
-    name = next(iter(network.readouts)) if name is None else name
-    if name not in network.readouts:
-        raise ValueError(f"closed_loop is the readout {name!r}; the network has {known}.")
-    outputs, inputs = network.readouts[name].neuron.units, network.cells[0].feedforward.inputs
-    if outputs != inputs:
-        raise ValueError(
-            f"the readout {name!r} gives {outputs} outputs and the network takes {inputs} inputs; "
-            "in closed loop one is the other, so make them equal."
-        )
-    if network.checkpoint_every is not None:
-        raise ValueError("a network in closed loop keeps all states; set checkpoint_every to None.")
-    return name

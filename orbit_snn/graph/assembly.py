@@ -171,7 +171,7 @@ def generate_database_info(
     Raises:
       GraphError: naming the nodes that have none.
     """
-    inputs = [node for node in inputs if not getattr(node, "derived", False)]
+    inputs = [n for n in inputs if not (isinstance(n, InputNode) and n.derived)]
     nameless = [node.name for node in (*inputs, *targets) if node.db_name is None]
     if nameless and not allow_unfound:
         raise GraphError(

@@ -278,7 +278,7 @@ def _marks(node: Node) -> Iterator[InputNode]:
 
 def _check_closed_loop(name: str, network: Network) -> None:
     try:
-        network.check_closed_loop()
+        network.closing_readout()
     except ValueError as error:
         raise GraphError(f"node `{name}` goes on after its inputs, and {error}") from error
 

@@ -67,10 +67,11 @@ def forward_together(
       The trajectory of each of `parts.every`.
 
     Raises:
-      ValueError: for inputs of another shape.
+      ValueError: for inputs or marks of another shape.
     """
     first, steps = parts.cells[0], xs.shape[0]
     check_inputs(first, xs)
+    _check_given(given, xs)
     driven = first.feedforward(xs)
     read = new_array(driven, steps).unstack(driven)
     marks = None if given is None else new_array(given, steps).unstack(given)
@@ -272,6 +273,14 @@ def _ways(parts: Parts) -> _Ways:
 def _output(parts: Parts, readout: str, states: Sequence[State]) -> tf.Tensor:
     """What a readout gave in a state, `[B, K]`."""
     return parts.readouts[readout].neuron.output(states[parts.place(readout)])
+
+
+def _check_given(given: tf.Tensor | None, xs: tf.Tensor) -> None:
+    if given is not None and not (given.dtype.is_bool and given.shape == xs.shape[:2]):
+        raise ValueError(
+            f"given is {given.dtype.name} {given.shape}; expected bool {xs.shape[:2]}, [T, B], "
+            "true where a step has an input."
+        )
 
 
 def _recurrent(cell: Cell) -> Any:
