@@ -170,6 +170,36 @@ def test_targets_of_another_length_are_refused():
         Run(modules, db_info, database(arrays), BPTT(), adam(), "unused")
 
 
+def test_silent_inputs_are_refused_whatever_the_marks():
+    modules, db_info = assembled(network())
+    silent = {**sines(), "x": np.zeros([32, SEEN, 1], np.float32)}
+    with pytest.raises(DataError, match="`x` is zero at every step"):
+        Run(modules, db_info, database(silent), BPTT(), adam(), "unused")
+
+
+def test_sequences_of_unequal_length_end_where_their_masks_say():
+    """Inputs end where `given` says, sequences where `mask` does; padding never counts."""
+    steps, ends = np.arange(WHOLE), np.array([[WHOLE], [30], [20]])
+    batch = {"next": sines(3)["next"], "g": steps < ends - 10, "m": steps < ends}
+    x = np.random.default_rng(0).normal(size=[3, WHOLE, 1]).astype(np.float32)
+    net = NetworkNode("n", InputNode("x", mask="m", given="g"), network(), db_name="next")
+    loss = MSE.of_node(net.output)
+    modules, _ = assemble_for_training(loss, {"loss": loss})
+    found = []
+    for padding in (0.0, 9.0):
+        full = {**batch, "x": np.where(batch["g"][..., None], x, padding)}
+        full["next"] = np.where(batch["m"][..., None], batch["next"], padding)
+        full = {name: tf.constant(value) for name, value in full.items()}
+        done = BPTT().update(modules, full, modules.model.initial_state(3))
+        found.append([done.loss, *done.gradients])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    outputs = modules.model({**full, "x": x})["n.output"]
+    for (end,), own, want in zip(ends, full["next"], outputs, strict=True):
+        found[0][0] -= tf.reduce_sum((own - want)[:end] ** 2) / ends.sum()
+    np.testing.assert_allclose(found[0][0], 0.0, atol=1e-6)
+
+
 def two(**options):
     """Two readouts, of 1 and 2 outputs, on a network of 1 input."""
     made = network()
@@ -178,7 +208,7 @@ def two(**options):
 
 
 @pytest.mark.parametrize(
-    "make,message",
+    ("make", "message"),
     [
         (lambda: InputNode("x", foresight_time_steps=0), "of `x` is 0; expected a whole number"),
         (lambda: InputNode("x", foresight_time_steps=2.5), "is 2.5; expected a whole number"),
@@ -187,8 +217,8 @@ def two(**options):
         (lambda: assembled(network(checkpoint_every=3)), "set checkpoint_every to None"),
         (lambda: two(closed_loop="three"), "the readout 'three'; the network has one, wide"),
         (lambda: two(closed_loop="wide"), "'wide' gives 2 outputs and the network takes 1 inputs"),
-        (lambda: NetworkNode("n", InputNode("x", given="g"), two()), "name it, as in Network"),
-        (lambda: NetworkNode("n", InputNode("x", given="g"), Network(network().cells)), "has none; add one"),
+        (lambda: assembled(two()), "the network has one, wide; name it, as in Network"),
+        (lambda: assembled(Network(network().cells)), "the network has none; add one"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_at_once(make, message):

@@ -13,7 +13,7 @@ from orbit_snn.graph.measures import parameters_of
 from orbit_snn.graph.nodes import InputNode, Node
 from orbit_snn.graph.sequences import NetworkNode, SequenceNode
 from orbit_snn.graph.types import IdxType
-from orbit_snn.types import Trajectory
+from orbit_snn.types import Batch, Trajectory
 
 GraphState = dict[str, Any]
 """State of a model's networks and other stateful nodes by name; it goes in and comes out."""
@@ -98,7 +98,7 @@ class GraphModule(tf.Module):
         found = {p.ref(): p for node in self.nodes for p in parameters_of(node)}
         return tuple(found.values())
 
-    def completed(self, features: Mapping[Any, tf.Tensor], batched: bool = True) -> dict:
+    def completed(self, features: Mapping[Any, tf.Tensor], batched: bool = True) -> Batch:
         """Features with the steps that `foresight_time_steps` adds and the marks of the others.
 
         What is complete already, such as some steps of complete features, stays as it is.
@@ -108,15 +108,12 @@ class GraphModule(tf.Module):
           batched: whether they are `[B, T, ...]`, or `[T, ...]` of one example.
         """
         done = dict(features)
-        for node in self.inputs:
-            if not (isinstance(node, InputNode) and node.more and node.given) or any(
-                key in features for key in _keys(node.given)
-            ):
+        for node in (node for node in self.inputs if isinstance(node, InputNode)):
+            mark, key = node.given, _key(node, features)
+            if mark is None or not mark.derived or key is None or _key(mark, features) is not None:
                 continue
-            found = [key for key in _keys(node) if key in features]
-            for key in found[:1]:
-                x = tf.convert_to_tensor(features[key])
-                done[key], done[node.given.name] = lengthened(x, node.more, int(batched))
+            x = tf.convert_to_tensor(features[key])
+            done[key], done[mark.name] = lengthened(x, node.more, int(batched))
         return done
 
     def initial_state(self, batch_size: int) -> GraphState:
@@ -212,15 +209,16 @@ def _source(node: Node) -> str:
     return node.db_name or node.name
 
 
-def _keys(node: Node) -> list[Any]:
-    """By what a feature may be given."""
-    return [key for key in (node.db_name, node.name, node) if key is not None]
+def _key(node: Node, inputs: Mapping[Any, tf.Tensor]) -> Any:
+    """By what the feature of a node is given: its own name, that of the node, the node, or None."""
+    keys = (node.db_name, node.name, node)
+    return next((key for key in keys if key is not None and key in inputs), None)
 
 
 def _feature(node: Node, inputs: Mapping[Any, tf.Tensor]) -> tf.Tensor:
-    for key in _keys(node):
-        if key in inputs:
-            return tf.convert_to_tensor(inputs[key])
+    key = _key(node, inputs)
+    if key is not None:
+        return tf.convert_to_tensor(inputs[key])
     given = ", ".join(str(getattr(key, "name", key)) for key in inputs)
     raise GraphError(f"the model's input `{_source(node)}` is missing; got {given or 'nothing'}.")
 

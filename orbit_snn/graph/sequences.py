@@ -29,8 +29,9 @@ class NetworkNode(Node):
     membrane potentials, of neurons that have one. Learning rules train the network through its
     trajectory, see `learning.passes`.
 
-    Where the feature that its inputs are made of goes on without them (`InputNode.given` and
-    `foresight_time_steps`), the network goes on in closed loop.
+    Where the feature that its inputs are made of ends before the sequence (`given` and
+    `foresight_time_steps` of `InputNode`), the network goes on with its own output as input, that
+    of its readout `closed_loop`.
 
     Args:
       name: of the node.
