@@ -22,7 +22,7 @@ WHOLE = STEPS + FORESIGHT - 1
 ROWS = ("lif", "alif-refractory", "leaky-tanh-gain", *zoo.HARD)
 FEW = ("alif-refractory", "leaky-tanh-gain")
 RNG = np.random.default_rng(1)
-# One example is given inputs again after some steps without, one begins without any, one has all.
+# Inputs of one example end early, those of one come late and end, those of one are all there.
 UNEVEN = np.arange(WHOLE) < STEPS + np.zeros([SIZE, 1])
 UNEVEN[0, 2:7], UNEVEN[1, :2], UNEVEN[2] = False, False, True
 BATCH = {
