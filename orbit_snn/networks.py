@@ -24,10 +24,13 @@ class Network(tf.Module):
       checkpoint_every: keep every C-th state of a sequence only (see `unroll.forward`).
       feedback: by name of a readout, a connection of fixed weights through which what it gave one
         step before is part of the first cell's current, as in FORCE (Sussillo & Abbott 2009).
+      closed_loop: name of the readout whose output of the step before is the input of a step that
+        is given none, see `unroll`; default the only readout.
       name: of the module.
 
     Raises:
-      ValueError: for no cells, sizes that do not fit, or feedback that is trained or checkpointed.
+      ValueError: for no cells, sizes that do not fit, feedback that is trained or checkpointed, or
+        a loop that cannot be closed.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Network(tf.Module):
         readouts: Mapping[str, Cell] | Cell = types.MappingProxyType({}),
         checkpoint_every: int | None = None,
         feedback: Mapping[str, Connection] = types.MappingProxyType({}),
+        closed_loop: str | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -54,7 +58,10 @@ class Network(tf.Module):
         self.readouts = readouts
         self.checkpoint_every = checkpoint_every
         self.feedback = dict(feedback)
+        self.closed_loop = closed_loop
         _check_feedback(self)
+        if closed_loop is not None:
+            self.closing_readout()
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """State before the first step of every cell and readout."""
@@ -63,22 +70,59 @@ class Network(tf.Module):
             {name: cell.initial_state(batch_size) for name, cell in self.readouts.items()},
         )
 
-    def unroll(self, xs: tf.Tensor, state: NetworkState | None = None) -> Trajectory:
+    def closing_readout(self) -> str:
+        """The readout that closes the loop.
+
+        Raises:
+          ValueError: for none of that name, several and none named, one that has not as many
+            outputs as the network has inputs, or `checkpoint_every`.
+        """
+        known, name = ", ".join(self.readouts) or "none", self.closed_loop
+        if name is None and len(self.readouts) != 1:
+            how = "name it, as in Network(..., closed_loop='next')" if self.readouts else "add one"
+            raise ValueError(
+                f"a closed loop feeds one readout back, and the network has {known}; {how}."
+            )
+        name = next(iter(self.readouts)) if name is None else name
+        if name not in self.readouts:
+            raise ValueError(f"closed_loop is the readout {name!r}; the network has {known}.")
+        outputs, inputs = self.readouts[name].neuron.units, self.cells[0].feedforward.inputs
+        if outputs != inputs:
+            raise ValueError(
+                f"the readout {name!r} gives {outputs} outputs and the network takes {inputs} "
+                "inputs; in closed loop one is the other, so make them equal."
+            )
+        if self.checkpoint_every is not None:
+            raise ValueError(
+                "a network in closed loop keeps all states; set checkpoint_every to None."
+            )
+        return name
+
+    def unroll(
+        self,
+        xs: tf.Tensor,
+        state: NetworkState | None = None,
+        given: tf.Tensor | None = None,
+    ) -> Trajectory:
         """Runs the network over a sequence.
 
         Args:
           xs: inputs, time-major, `[T, B, F]`.
           state: before the first step; default `initial_state`. The state after the last step is
             `trajectory.final`; the network itself remembers nothing.
+          given: bool `[T, B]`, true where `xs` has an input; at the other steps what the readout
+            `closed_loop` gave one step before takes its place. None for inputs at every step.
+
+        Raises:
+          ValueError: for inputs of another shape, or a loop that cannot be closed.
         """
         state = self.initial_state(xs.shape[1]) if state is None else state
-        if self.feedback:
+        if self.feedback or given is not None:
             states = [*state.cells, *[state.readouts[name] for name in self.readouts]]
-            done = unroll.forward_together(self._parts, xs, states)
+            done = unroll.forward_together(self._parts(given), xs, states, given)
             count = len(self.cells)
-            return Trajectory(
-                tuple(done[:count]), dict(zip(self.readouts, done[count:], strict=True))
-            )
+            readouts = dict(zip(self.readouts, done[count:], strict=True))
+            return Trajectory(tuple(done[:count]), readouts, given)
         cells: list[CellTrajectory] = []
         for cell, own in zip(self.cells, state.cells, strict=True):
             cells.append(unroll.forward(cell, xs, own, self.checkpoint_every))
@@ -107,7 +151,7 @@ class Network(tf.Module):
         Returns:
           The gradients, and that to the inputs, `[T, B, F]`, or None.
         """
-        if self.feedback:
+        if self.steps_together(trajectory):
             backs = self.reverse_all(trajectory, direct, cut_every)
             found = tuple(gradient for back in backs for gradient in back.gradients)
             return found, backs[0].inputs if inputs_needed else None
@@ -140,23 +184,28 @@ class Network(tf.Module):
     def reverse_all(
         self, trajectory: Trajectory, direct: OutputGradients, cut_every: int | None = None
     ) -> list[Reverse]:
-        """Results of a network with feedback for each cell, then each readout; as `reverse`."""
+        """Results for each cell, then each readout, where all step together; as `reverse`."""
         cells, readouts = trajectory.cells, trajectory.readouts
         signals = [
             tf.zeros_like(own.outputs) if signal is None else signal
             for own, signal in zip(cells, direct.cells, strict=True)
         ]
         return unroll.reverse_together(
-            self._parts,
+            self._parts(trajectory.given),
             [*cells, *[readouts[name] for name in self.readouts]],
             [*signals, *[direct.readouts[name] for name in self.readouts]],
             [*direct.histories, *[None] * len(readouts)],
             cut_every,
+            trajectory.given,
         )
 
-    @property
-    def _parts(self) -> Parts:
-        return Parts(self.cells, self.readouts, self.feedback)
+    def steps_together(self, trajectory: Trajectory) -> bool:
+        """Whether readouts fed the first cell, so that every cell is on the way to every output."""
+        return bool(self.feedback) or trajectory.given is not None
+
+    def _parts(self, given: tf.Tensor | None) -> Parts:
+        closing = "" if given is None else self.closing_readout()
+        return Parts(self.cells, self.readouts, self.feedback, closing)
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:

@@ -73,10 +73,18 @@ class OutputGradients(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """Forward pass of a network: one `CellTrajectory` a cell and one a readout."""
+    """Forward pass of a network: one `CellTrajectory` a cell and one a readout.
+
+    Attributes:
+      cells: from the input on; `cells[0].inputs` is what the network received, be it given or its
+        own output.
+      readouts: by name.
+      given: bool `[T, B]`, which steps had an input, or None where all had.
+    """
 
     cells: tuple[CellTrajectory, ...]
     readouts: dict[str, CellTrajectory]
+    given: tf.Tensor | None = None
 
     @property
     def final(self) -> NetworkState:

@@ -161,7 +161,7 @@ def copied(losses: Sequence[LossNode]) -> list[LossNode]:
 def generate_database_info(
     inputs: Sequence[Node], targets: Sequence[Node], allow_unfound: bool = False
 ) -> DatabaseInfo:
-    """Names of the features that nodes stand for.
+    """Names of the features that nodes stand for, without marks that the model makes itself.
 
     Args:
       inputs: input nodes of a model.
@@ -171,6 +171,7 @@ def generate_database_info(
     Raises:
       GraphError: naming the nodes that have none.
     """
+    inputs = [n for n in inputs if not (isinstance(n, InputNode) and n.derived)]
     nameless = [node.name for node in (*inputs, *targets) if node.db_name is None]
     if nameless and not allow_unfound:
         raise GraphError(

@@ -108,6 +108,7 @@ class GraphEvaluator:
 
         @tf.function(autograph=False)
         def step(batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+            batch = self.model.completed(batch)
             run = self.model.run(batch)
             return self.sums(run, batch), self.collect(run, batch)
 

@@ -8,16 +8,17 @@ import tensorflow as tf
 
 from orbit_snn.graph.editing import ancestors, check_unique_names
 from orbit_snn.graph.errors import GraphError
+from orbit_snn.graph.foresight import lengthened
 from orbit_snn.graph.measures import parameters_of
 from orbit_snn.graph.nodes import InputNode, Node
 from orbit_snn.graph.sequences import NetworkNode, SequenceNode
 from orbit_snn.graph.types import IdxType
-from orbit_snn.types import Trajectory
+from orbit_snn.types import Batch, Trajectory
 
 GraphState = dict[str, Any]
 """State of a model's networks and other stateful nodes by name; it goes in and comes out."""
 
-Unroll = Callable[[NetworkNode, tf.Tensor, Any], Trajectory]
+Unroll = Callable[[NetworkNode, tf.Tensor, Any, tf.Tensor | None], Trajectory]
 
 
 class GraphRun(NamedTuple):
@@ -63,7 +64,8 @@ class GraphModule(tf.Module):
         super().__init__(name=name or "model")
         order = ancestors(nodes_to_compute)
         check_unique_names(order)
-        self.inputs = tuple(required_inputs)
+        marks = [node for node in order if isinstance(node, InputNode) and node.derived]
+        self.inputs = (*required_inputs, *[node for node in marks if node not in required_inputs])
         self.nodes_to_compute = tuple(nodes_to_compute)
         for node in order:
             if isinstance(node, InputNode) and node not in self.inputs:
@@ -96,6 +98,24 @@ class GraphModule(tf.Module):
         found = {p.ref(): p for node in self.nodes for p in parameters_of(node)}
         return tuple(found.values())
 
+    def completed(self, features: Mapping[Any, tf.Tensor], batched: bool = True) -> Batch:
+        """Features with the steps that `foresight_time_steps` adds and the marks of the others.
+
+        What is complete already, such as some steps of complete features, stays as it is.
+
+        Args:
+          features: by their names (or by the nodes themselves).
+          batched: whether they are `[B, T, ...]`, or `[T, ...]` of one example.
+        """
+        done = dict(features)
+        for node in (node for node in self.inputs if isinstance(node, InputNode)):
+            mark, key = node.given, _key(node, features)
+            if mark is None or not mark.derived or key is None or _key(mark, features) is not None:
+                continue
+            x = tf.convert_to_tensor(features[key])
+            done[key], done[mark.name] = lengthened(x, node.more, int(batched))
+        return done
+
     def initial_state(self, batch_size: int) -> GraphState:
         """State of every stateful node before the first step."""
         stateful = (n for n in self.nodes if isinstance(n, (NetworkNode, SequenceNode)))
@@ -117,14 +137,16 @@ class GraphModule(tf.Module):
         """Computes every node.
 
         Args:
-          inputs: features by their names (or by the nodes themselves), batch-major.
+          inputs: features by their names (or by the nodes themselves), batch-major, completed or
+            not.
           state: before the first step, default `initial_state`.
-          unroll: how a network's node is run over its inputs, `[T, B, F]`, from a state; default
-            `Network.unroll`.
+          unroll: how a network's node is run over its inputs, `[T, B, F]`, from a state, and where
+            it is given them, `[T, B]` or None; default `Network.unroll`.
 
         Raises:
           GraphError: for a missing input, or a node that cannot work with what it gets.
         """
+        inputs = self.completed(inputs)
         given = {node.name: _feature(node, inputs) for node in self.inputs}
         size = next(iter(given.values())).shape[0]
         state = self.initial_state(size) if state is None else state
@@ -136,7 +158,8 @@ class GraphModule(tf.Module):
             if isinstance(node, InputNode):
                 values[node.name] = node.read(given[node.name])
             elif isinstance(node, NetworkNode):
-                done = unroll(node, node.time_major(arguments[0]), state[node.name])
+                xs, marks = node.time_major(*arguments)
+                done = unroll(node, xs, state[node.name], marks)
                 values[node.name], after[node.name] = done, done.final
             elif isinstance(node, SequenceNode):
                 result = node.advance(state[node.name], *arguments)
@@ -178,18 +201,24 @@ class GraphModule(tf.Module):
         print(self.structure(), file=file or sys.stdout)
 
 
-def _unroll(node: NetworkNode, xs: tf.Tensor, state: Any) -> Trajectory:
-    return node.module.unroll(xs, state)
+def _unroll(node: NetworkNode, xs: tf.Tensor, state: Any, given: Any) -> Trajectory:
+    return node.module.unroll(xs, state, given)
 
 
 def _source(node: Node) -> str:
     return node.db_name or node.name
 
 
+def _key(node: Node, inputs: Mapping[Any, tf.Tensor]) -> Any:
+    """By what the feature of a node is given: its own name, that of the node, the node, or None."""
+    keys = (node.db_name, node.name, node)
+    return next((key for key in keys if key is not None and key in inputs), None)
+
+
 def _feature(node: Node, inputs: Mapping[Any, tf.Tensor]) -> tf.Tensor:
-    for key in (node.db_name, node.name, node):
-        if key is not None and key in inputs:
-            return tf.convert_to_tensor(inputs[key])
+    key = _key(node, inputs)
+    if key is not None:
+        return tf.convert_to_tensor(inputs[key])
     given = ", ".join(str(getattr(key, "name", key)) for key in inputs)
     raise GraphError(f"the model's input `{_source(node)}` is missing; got {given or 'nothing'}.")
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from orbit_snn.graph.algebra import LossNode, Prediction, Target
 from orbit_snn.graph.errors import GraphAssertionError, GraphError
+from orbit_snn.graph.foresight import check_foresight
 from orbit_snn.graph.types import IdxType
 from orbit_snn.networks import Network
 from orbit_snn.neurons import Neuron
@@ -107,9 +108,20 @@ class InputNode(Node):
       mask: of a padded sequence, the boolean feature `[T]` (its name, or its node) that is true at
         the real steps; every loss and decision further on leaves the others out.
       dtype: cast to it, or None.
+      foresight_time_steps: F. The feature has T steps, of which a network makes T + F - 1: it sees
+        the T, and at F - 1 more its own output of the step before takes their place (see
+        `Network.unroll`); a model adds those steps to the feature itself. Targets and masks have
+        all T + F - 1.
+      given: of a sequence that has all its steps already, the boolean feature `[T]` (its name, or
+        its node) that is true where it has an input, in place of `foresight_time_steps`.
+
+    Attributes:
+      more: F - 1.
+      given: the node that marks steps with an input, or None where all have one.
+      derived: whether it is such a mark that the model makes, no feature of the data set.
 
     Raises:
-      GraphError: without a name of either kind.
+      GraphError: without a name of either kind, for F below 1, or for F beside `given`.
     """
 
     def __init__(
@@ -119,6 +131,8 @@ class InputNode(Node):
         index: IdxType | None = None,
         mask: "InputNode | str | None" = None,
         dtype: tf.DType | None = None,
+        foresight_time_steps: int = 1,
+        given: "InputNode | str | None" = None,
     ):
         if not (name or db_name):
             raise GraphError(
@@ -128,6 +142,15 @@ class InputNode(Node):
             mask = InputNode(mask, index=IdxType.SEQ_STEP)
         super().__init__(name or str(db_name), (), index, db_name, mask)
         self.dtype = dtype
+        self.derived = False
+        self.more = check_foresight(self.name, foresight_time_steps, given is not None) - 1
+        self.given = InputNode(given) if isinstance(given, str) else given
+        if self.more:
+            self.given = InputNode(f"{db_name or name}/given")
+            self.given.derived = True
+        if self.given is not None:
+            self.index_by_steps()
+            self.given.index_by_steps()
 
     def index_by_steps(self) -> None:
         """Makes it SEQ_STEP, unless it is indexed in some way already."""

@@ -1,6 +1,6 @@
 """Nodes of sequences: networks, modules with a state, and decisions about a whole sequence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,6 +29,10 @@ class NetworkNode(Node):
     membrane potentials, of neurons that have one. Learning rules train the network through its
     trajectory, see `learning.passes`.
 
+    Where the feature that its inputs are made of ends before the sequence (`given` and
+    `foresight_time_steps` of `InputNode`), the network goes on with its own output as input, that
+    of its readout `closed_loop`.
+
     Args:
       name: of the node.
       inputs: node of `[B, T, F]`, or of integers or booleans, which are cast.
@@ -36,13 +40,18 @@ class NetworkNode(Node):
       db_name: the feature with the truth about a network's only readout.
 
     Raises:
-      GraphError: for a readout with the name of an attribute, or `db_name` with several readouts.
+      GraphError: for a readout with the name of an attribute, `db_name` with several readouts, or
+        inputs that end before the sequence and a loop that cannot be closed.
     """
 
     def __init__(self, name: str, inputs: Node, network: Network, db_name: str | None = None):
         if not isinstance(network, Network):
             raise GraphError(f"node `{name}` got {network!r}; expected a Network.")
-        super().__init__(name, (inputs,), IdxType.SEQ_STEP)
+        given = _given(inputs, name)
+        if given is not None:
+            _check_closed_loop(name, network)
+        parents = (inputs,) if given is None else (inputs, given)
+        super().__init__(name, parents, IdxType.SEQ_STEP)
         if db_name is not None and len(network.readouts) > 1:
             raise GraphError(
                 f"node `{name}` has the readouts {', '.join(network.readouts)}; set db_name on "
@@ -77,11 +86,18 @@ class NetworkNode(Node):
         """State before the first step."""
         return self.module.initial_state(batch_size)
 
-    def time_major(self, x: tf.Tensor) -> tf.Tensor:
-        """The inputs as the network takes them, `[T, B, F]`.
+    def time_major(
+        self, x: tf.Tensor, given: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The inputs as the network takes them, `[T, B, F]`, and `given`, `[T, B]`.
+
+        Args:
+          x: inputs, `[B, T, F]`.
+          given: bool `[B, T]`, true at the steps that have an input; at the others it is cleared,
+            so that no gradient reaches it either.
 
         Raises:
-          GraphError: for inputs of another shape.
+          GraphError: for values of another shape or type.
         """
         wanted = self.module.cells[0].feedforward.inputs
         if x.shape.rank != 3 or x.shape[2] != wanted:
@@ -89,7 +105,16 @@ class NetworkNode(Node):
                 f"the network `{self.name}` takes {wanted} inputs a step, [B, T, {wanted}]; "
                 f"`{self.parents[0].name}` gives {_shape(x)}."
             )
-        return tf.transpose(tf.cast(x, self.dtype), [1, 0, 2])
+        xs = tf.transpose(tf.cast(x, self.dtype), [1, 0, 2])
+        if given is None:
+            return xs, None
+        if given.shape != x.shape[:2] or not given.dtype.is_bool:
+            raise GraphError(
+                f"`{self.parents[1].name}` marks the steps of `{self.name}` that have an input and "
+                f"is {given.dtype.name} {given.shape}; expected bool {x.shape[:2]}."
+            )
+        given = tf.transpose(given)
+        return tf.where(given[..., tf.newaxis], xs, tf.zeros_like(xs)), given
 
     def __getattr__(self, name: str) -> Any:
         raise no_attribute(self, name)
@@ -230,6 +255,33 @@ def _index_sequence(node: Node) -> None:
             _index_sequence(parent)
         if isinstance(node, InputNode):
             node.index_by_steps()
+
+
+def _given(inputs: Node, name: str) -> InputNode | None:
+    """What marks the steps that have an input, of the features that inputs are made of."""
+    found = {id(mark): mark for mark in _marks(inputs)}
+    if len(found) > 1:
+        names = " and ".join(f"`{mark.name}`" for mark in found.values())
+        raise GraphError(
+            f"the inputs of `{name}` are made of features that end at steps of their own, marked "
+            f"by {names}; mark them by the same node."
+        )
+    return next(iter(found.values()), None)
+
+
+def _marks(node: Node) -> Iterator[InputNode]:
+    if isinstance(node, InputNode) and node.given is not None:
+        yield node.given
+    if not isinstance(node, NetworkNode):
+        for parent in node.parents:
+            yield from _marks(parent)
+
+
+def _check_closed_loop(name: str, network: Network) -> None:
+    try:
+        network.closing_readout()
+    except ValueError as error:
+        raise GraphError(f"node `{name}` goes on after its inputs, and {error}") from error
 
 
 def _shape(x: Any) -> str:

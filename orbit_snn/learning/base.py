@@ -162,7 +162,7 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
 
         Args:
           modules: what will be trained.
-          spec: of every feature of one example.
+          spec: of every feature of one example; like batches, completed (`GraphModule.completed`).
           steps: T.
 
         Raises:

@@ -133,7 +133,7 @@ class Replay:
         self.received: dict[str, tf.Tensor] = {}
         self.tape: Any = None
 
-    def unroll(self, node: NetworkNode, xs: tf.Tensor, state: Any) -> Trajectory:
+    def unroll(self, node: NetworkNode, xs: tf.Tensor, state: Any, given: Any) -> Trajectory:
         """The known trajectory, as a function of nothing."""
         done = self.trajectories[node.name]
         copy = lambda x: tf.nest.map_structure(tf.identity, x)  # noqa: E731
@@ -149,6 +149,7 @@ class Replay:
         return Trajectory(
             tuple(cell._replace(outputs=z, history=h or None) for cell, z, h in cells),
             {name: done.readouts[name]._replace(outputs=y) for name, y in leaves.readouts.items()},
+            done.given,
         )
 
     def gradients(self, node: NetworkNode, ends: Any, seeds: Any) -> OutputGradients:

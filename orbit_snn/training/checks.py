@@ -11,7 +11,7 @@ from orbit_snn.graph.loss_module import feature_of
 from orbit_snn.graph.pairs import PairFinder, check_images
 from orbit_snn.graph.reductions import Reduction
 from orbit_snn.learning.chunk_data import masks_of
-from orbit_snn.training.task import Shapes, Task, trace
+from orbit_snn.training.task import Shapes, Task, examples_of, trace
 
 _BATCH = 64
 
@@ -28,12 +28,11 @@ def check(task: Task, limit: int = 32) -> Shapes:
         an output of their own.
       GraphError: where shapes do not fit.
     """
-    modules, db_info, database = task
+    modules, _, database = task
     if "train" not in database.splits:
         raise DataError(f"the database has the splits {', '.join(database.splits)}; add `train`.")
-    names = [*db_info["inputs"], *db_info["targets"]]
     splits = sorted(database.splits, key="train".__ne__)  # training examples first
-    sets = {split: database.examples(split, names) for split in splits}
+    sets = {split: examples_of(task, split) for split in splits}
     traced: list[tuple[dict[str, tf.TensorSpec], Shapes]] = []
     for examples in sets.values():
         spec = element_spec(examples)
@@ -57,7 +56,8 @@ def _check_values(
 ) -> None:
     model = modules.model
     masks = [feature_of(node.mask) for node in model.networks if node.mask is not None]
-    sequences = [name for name in model.temporal if name not in masks]
+    marks = [feature_of(mark) for node in model.networks for mark in node.parents[1:]]
+    sequences = [name for name in model.temporal if name not in (*masks, *marks)]
     features = [feature_of(node) for node in model.inputs]
     inputs = sequences or [name for name in features if spec[name].shape.rank]
     others = set(spec) - {*inputs, *labels, *masks}

@@ -13,7 +13,7 @@ from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.metrics import Sums
-from orbit_snn.training.task import trace
+from orbit_snn.training.task import Task, examples_of, trace
 from orbit_snn.training.trainer import describe_rates
 from orbit_snn.types import Batch
 
@@ -55,7 +55,7 @@ class Evaluator(orbit.StandardEvaluator):
         self.strategy = strategy or tf.distribute.get_strategy()
         replicas = self.strategy.num_replicas_in_sync
         batch_size = -(-batch_size // replicas) * replicas
-        examples = database.examples(split, [*db_info["inputs"], *db_info["targets"]])
+        examples = examples_of(Task(training_modules, db_info, database), split)
         batches = data.evaluation_dataset(examples, batch_size, seed)
         self.batches = int(batches.cardinality().numpy())
         super().__init__(self.strategy.experimental_distribute_dataset(batches))

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from orbit_snn.data import Examples
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
@@ -24,6 +25,21 @@ class Task(NamedTuple):
     training_modules: TrainingModules
     db_info: DatabaseInfo
     database: Database
+
+
+def examples_of(task: Task, split: str) -> Examples:
+    """A split with what its model and losses read, sequences completed to the model's length.
+
+    Raises:
+      DataError: for a split or feature that the database does not have.
+    """
+    modules, db_info, database = task
+    examples = database.examples(split, [*db_info["inputs"], *db_info["targets"]])
+
+    def fetch(index: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        return modules.model.completed(examples.fetch(index, seed), batched=False)
+
+    return Examples(fetch, examples.size)
 
 
 class Shapes(NamedTuple):

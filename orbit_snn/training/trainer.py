@@ -22,7 +22,7 @@ from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.exchange import added, assign, gathered
 from orbit_snn.training.parts import check_parts
-from orbit_snn.training.task import trace
+from orbit_snn.training.task import Task, examples_of, trace
 from orbit_snn.types import Batch
 from orbit_snn.unroll import chunks
 
@@ -84,7 +84,7 @@ class Trainer(orbit.StandardTrainer):
         self.strategy = strategy or tf.distribute.get_strategy()
         if not isinstance(rule, LearningRule):
             raise ValueError(f"the rule is {rule!r}; expected an object of a rule, such as BPTT().")
-        self._examples = database.examples("train", [*db_info["inputs"], *db_info["targets"]])
+        self._examples = examples_of(Task(training_modules, db_info, database), "train")
         self.training_modules = training_modules
         self.rule = rule
         self.optimizer = optimizer

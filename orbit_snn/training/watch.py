@@ -16,7 +16,7 @@ from orbit_snn.training.evaluator import Evaluator
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.plateaus import LowerLearningRateOnPlateau, RaiseBatchSizeOnPlateau
 from orbit_snn.training.stopping import Patience, StopAfter, StopOnThreshold
-from orbit_snn.training.task import Task
+from orbit_snn.training.task import Task, examples_of
 from orbit_snn.training.trainer import Trainer
 
 Look = Callable[[dict[str, Any]], None]
@@ -90,8 +90,7 @@ class Watch:
     def _after_validation(self, validator: Evaluator | None, manager: Any) -> list[Look]:
         if validator is None:
             return []
-        modules, db_info, database = self.task
-        examples = database.examples("validation", [n for names in db_info.values() for n in names])
+        modules, examples = self.task.training_modules, examples_of(self.task, "validation")
         drawn = summaries.ActivityPictures(
             modules.model, examples, self.options.pictures, self.seed
         )

@@ -1,8 +1,8 @@
 """The passes of a network whose readouts feed its first cell: all cells step together.
 
-What a readout gave one step before is part of the first cell's current, so no cell can run through
-the sequence before the others. The equations are those of `unroll.forward` and `unroll.reverse`,
-one step of every cell after the other.
+What a readout gave one step before is part of the first cell's current, or, in closed loop, its
+input, so no cell can run through the sequence before the others. The equations are those of
+`unroll.forward` and `unroll.reverse`, one step of every cell after the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,13 @@ class Parts(NamedTuple):
       cells: in series.
       readouts: of the last cell, by name.
       feedback: from readouts, by name, onto the first cell.
+      closing: the readout whose output is the input of a step that is given none.
     """
 
     cells: Sequence[Cell]
     readouts: Mapping[str, Cell]
     feedback: Mapping[str, Connection]
+    closing: str = ""
 
     @property
     def every(self) -> list[Cell]:
@@ -41,24 +43,38 @@ class Parts(NamedTuple):
         return len(self.cells) + list(self.readouts).index(readout)
 
 
-def forward_together(parts: Parts, xs: tf.Tensor, states: Sequence[State]) -> list[CellTrajectory]:
+class _Ways(NamedTuple):
+    """Transposed weights, as `Connection.transpose` takes them; the first two of `Parts.every`."""
+
+    feedforward: list[Any]
+    recurrent: list[Any]
+    feedback: dict[str, Any]
+
+
+def forward_together(
+    parts: Parts, xs: tf.Tensor, states: Sequence[State], given: tf.Tensor | None = None
+) -> list[CellTrajectory]:
     """Runs a network over a sequence.
 
     Args:
       parts: the network.
       xs: inputs, `[T, B, F]`.
       states: before the first step, of `parts.every`.
+      given: bool `[T, B]`, where `xs` is the input; elsewhere it is what `parts.closing` gave one
+        step before. None for everywhere.
 
     Returns:
       The trajectory of each of `parts.every`.
 
     Raises:
-      ValueError: for inputs of another shape.
+      ValueError: for inputs or marks of another shape.
     """
-    check_inputs(parts.cells[0], xs)
-    steps = xs.shape[0]
-    driven = parts.cells[0].feedforward(xs)
+    first, steps = parts.cells[0], xs.shape[0]
+    check_inputs(first, xs)
+    _check_given(given, xs)
+    driven = first.feedforward(xs)
     read = new_array(driven, steps).unstack(driven)
+    marks = None if given is None else new_array(given, steps).unstack(given)
     weights = [(cell.feedforward.weights(), _recurrent(cell)) for cell in parts.every]
     back = {name: connection.weights() for name, connection in parts.feedback.items()}
     histories = tree_map(
@@ -67,12 +83,17 @@ def forward_together(parts: Parts, xs: tf.Tensor, states: Sequence[State]) -> li
     currents = [new_array(driven, steps, [xs.shape[1], cell.neuron.units]) for cell in parts.every]
 
     def body(t: tf.Tensor, states: Any, histories: Any, currents: Any) -> tuple:
-        fed = _fed(parts, states, back)
+        driving = read.read(t)
+        if marks is not None:
+            closed = first.feedforward(_output(parts, parts.closing, states), weights[0][0])
+            driving = tf.where(marks.read(t)[:, tf.newaxis], driving, closed)
+        for name, connection in parts.feedback.items():
+            driving += connection(_output(parts, name, states), back[name])
         signal, after, written = None, [], []
         for index, (cell, state, (own, recurrent)) in enumerate(
             zip(parts.every, states, weights, strict=True)
         ):
-            current = read.read(t) + fed if index == 0 else cell.feedforward(signal, own)
+            current = driving if index == 0 else cell.feedforward(signal, own)
             if cell.recurrent is not None:
                 current += cell.recurrent(cell.neuron.output(state), recurrent)
             after.append(cell.neuron.step(state, current))
@@ -88,7 +109,12 @@ def forward_together(parts: Parts, xs: tf.Tensor, states: Sequence[State]) -> li
         (0, list(states), histories, currents),
         maximum_iterations=steps,
     )
-    return _trajectories(parts, xs, states, loop[2], loop[3])
+    found = _trajectories(parts, xs, states, loop[2], loop[3])
+    if given is not None:
+        before = found[parts.place(parts.closing)].previous_outputs
+        received = tf.where(given[..., tf.newaxis], xs, before)
+        found[0] = found[0]._replace(inputs=received)
+    return found
 
 
 def _trajectories(
@@ -120,6 +146,7 @@ def reverse_together(
     direct: Sequence[tf.Tensor],
     histories: Sequence[State | None],
     cut_every: int | None = None,
+    given: tf.Tensor | None = None,
 ) -> list[Reverse]:
     """Gradients of a scalar, given its direct gradients to all outputs.
 
@@ -129,13 +156,14 @@ def reverse_together(
       direct: to the outputs of each of `parts.every`, `[T, B, N]`.
       histories: to the states of each, of `[T + 1, B, N]`, or None.
       cut_every: as in `unroll.reverse`.
+      given: as in `forward_together`.
 
     Returns:
       The result for each of `parts.every`.
     """
     every, steps = parts.every, trajectories[0].inputs.shape[0]
-    transposed = [(cell.feedforward.transposed(), _transposed(cell)) for cell in every]
-    back = {name: connection.transposed() for name, connection in parts.feedback.items()}
+    ways = _ways(parts)
+    marks = None if given is None else new_array(given, steps).unstack(given)
     read = [_reading(trajectory) for trajectory in trajectories]
     signals = [new_array(x, steps).unstack(x) for x in direct]
     owns = [
@@ -147,11 +175,12 @@ def reverse_together(
         nexts, arrays = list(carries), list(written)
         above: tf.Tensor | None = None
         for index in reversed(range(len(every))):
-            cell, (feedforward, recurrent) = every[index], transposed[index]
+            cell = every[index]
             doutput = signals[index].read(t)
             if above is not None and index < len(parts.cells):
                 doutput += above
-            coupled = _coupled(parts, index, carries, recurrent, back)
+            mark = None if marks is None else marks.read(tf.minimum(t + 1, steps - 1))
+            coupled = _coupled(parts, index, carries, ways, mark)
             history, currents = read[index]
             extra = owns[index]
             carry = back_one_step(
@@ -167,7 +196,7 @@ def reverse_together(
             )
             nexts[index] = carry
             arrays[index] = arrays[index].write(t, carry.current)
-            passed = cell.feedforward.transpose(carry.current, feedforward)
+            passed = cell.feedforward.transpose(carry.current, ways.feedforward[index])
             if index < len(parts.cells):
                 above = passed
             else:
@@ -179,7 +208,7 @@ def reverse_together(
     _, carries, arrays = tf.while_loop(
         lambda t, *_: t >= 0, body, (steps - 1, start, arrays), maximum_iterations=steps
     )
-    return _results(parts, trajectories, carries, [array.stack() for array in arrays])
+    return _results(parts, trajectories, carries, [array.stack() for array in arrays], ways, given)
 
 
 def _results(
@@ -187,13 +216,15 @@ def _results(
     trajectories: Sequence[CellTrajectory],
     carries: Sequence[Carry],
     dcurrents: Sequence[tf.Tensor],
+    ways: _Ways,
+    given: tf.Tensor | None,
 ) -> list[Reverse]:
     """Weight gradients, and what the outputs of the first states passed on."""
-    back = {name: connection.transposed() for name, connection in parts.feedback.items()}
+    mark = None if given is None else given[0]
     found = []
     for index, (cell, trajectory) in enumerate(zip(parts.every, trajectories, strict=True)):
         carry = carries[index]
-        coupled = _coupled(parts, index, carries, _transposed(cell), back)
+        coupled = _coupled(parts, index, carries, ways, mark)
         if coupled is not None:
             adjoint, own = output_adjoint(cell.neuron, trajectory.initial, coupled)
             carry = carry._replace(
@@ -204,41 +235,56 @@ def _results(
             cell, trajectory.inputs, trajectory.previous_outputs, dcurrents[index]
         )
         inputs = cell.feedforward.transpose(dcurrents[index]) if index == 0 else None
+        if inputs is not None and given is not None:
+            inputs = tf.where(given[..., tf.newaxis], inputs, tf.zeros_like(inputs))
         gradients = (*weights, *carry.parameters)
         found.append(Reverse(gradients, inputs, carry.state, dcurrents[index]))
     return found
 
 
 def _coupled(
-    parts: Parts, index: int, carries: Sequence[Carry], recurrent: Any, back: Mapping[str, Any]
+    parts: Parts, index: int, carries: Sequence[Carry], ways: _Ways, mark: tf.Tensor | None
 ) -> tf.Tensor | None:
-    """Gradient to an output by way of the currents of the next step, `[B, N]`, or None."""
-    cell, total = parts.every[index], None
+    """Gradient to an output by way of the currents of the next step, `[B, N]`, or None.
+
+    `mark` is `given` at the next step, `[B]`.
+    """
+    cell, first = parts.every[index], carries[0].current
+    found = []
     if cell.recurrent is not None:
-        total = cell.recurrent.transpose(carries[index].current, recurrent)
+        found.append(cell.recurrent.transpose(carries[index].current, ways.recurrent[index]))
     for name, connection in parts.feedback.items():
         if parts.place(name) == index:
-            passed = connection.transpose(carries[0].current, back[name])
-            total = passed if total is None else total + passed
-    return total
+            found.append(connection.transpose(first, ways.feedback[name]))
+    if mark is not None and parts.place(parts.closing) == index:
+        closed = parts.cells[0].feedforward.transpose(first, ways.feedforward[0])
+        found.append(tf.where(mark[:, tf.newaxis], tf.zeros_like(closed), closed))
+    return tf.add_n(found) if found else None
 
 
-def _fed(parts: Parts, states: Sequence[State], weights: Mapping[str, Any]) -> tf.Tensor:
-    """The current that readouts send to the first cell, `[B, N]`."""
-    return tf.add_n(
-        [
-            connection(parts.readouts[name].neuron.output(states[parts.place(name)]), weights[name])
-            for name, connection in parts.feedback.items()
-        ]
+def _ways(parts: Parts) -> _Ways:
+    return _Ways(
+        [cell.feedforward.transposed() for cell in parts.every],
+        [None if cell.recurrent is None else cell.recurrent.transposed() for cell in parts.every],
+        {name: connection.transposed() for name, connection in parts.feedback.items()},
     )
+
+
+def _output(parts: Parts, readout: str, states: Sequence[State]) -> tf.Tensor:
+    """What a readout gave in a state, `[B, K]`."""
+    return parts.readouts[readout].neuron.output(states[parts.place(readout)])
+
+
+def _check_given(given: tf.Tensor | None, xs: tf.Tensor) -> None:
+    if given is not None and not (given.dtype.is_bool and given.shape == xs.shape[:2]):
+        raise ValueError(
+            f"given is {given.dtype.name} {given.shape}; expected bool {xs.shape[:2]}, [T, B], "
+            "true where a step has an input."
+        )
 
 
 def _recurrent(cell: Cell) -> Any:
     return None if cell.recurrent is None else cell.recurrent.weights()
-
-
-def _transposed(cell: Cell) -> Any:
-    return None if cell.recurrent is None else cell.recurrent.transposed()
 
 
 def _reading(trajectory: CellTrajectory) -> tuple[Any, tf.TensorArray]:

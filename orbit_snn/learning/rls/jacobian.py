@@ -51,8 +51,8 @@ def output_rows(
     count = steps * outputs
     seeds = tf.reshape(tf.eye(count, dtype=place.cell.neuron.dtype), [count, steps, outputs])
     signal: Any = _for_every_example(tf.transpose(seeds, [1, 0, 2]), size)
-    if network.feedback:
-        return _through_feedback(place, layers, trajectory, signal, count)
+    if network.steps_together(trajectory):
+        return _together(place, layers, trajectory, signal, count)
     last = len(network.cells) - 1 if isinstance(place.key, str) else place.key
     path = [Place(node, index) for index in reversed(range(last + 1))]
     found = {}
@@ -65,14 +65,15 @@ def output_rows(
     return found
 
 
-def _through_feedback(
+def _together(
     place: Place, layers: Mapping[Place, Layer], trajectory: Trajectory, seeds: Any, count: int
 ) -> dict[Place, tf.Tensor]:
     """`output_rows` of a network whose readouts feed back, so that all cells are on the way."""
-    network = place.node.module
+    network, given = place.node.module, trajectory.given
     every = Trajectory(
         tuple(_repeated(each, count) for each in trajectory.cells),
         {name: _repeated(each, count) for name, each in trajectory.readouts.items()},
+        None if given is None else tf.concat([given] * count, axis=1),
     )
     zeros = {name: tf.zeros_like(each.outputs) for name, each in every.readouts.items()}
     cells: list[Any] = [None] * len(network.cells)
