@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN_DIR ?= runs/quickstart
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint types evidence benchmark smoke clean
+.PHONY: quickstart test thorough lint types evidence benchmark smoke clean
 
 $(BIN)/activate:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -30,6 +30,10 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-test lint types
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+
+# Every row of the conformance tests; `make test` runs a third of the long tables.
+thorough: $(VENV)/installed-test
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --thorough tests/conformance
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

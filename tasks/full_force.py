@@ -10,6 +10,7 @@ the readout `current`, which the first cell receives as it is.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +19,7 @@ from official.modeling.hyperparams import Config
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ranged
 from orbit_snn.connections import Dense
-from orbit_snn.graph import MSE, InputNode, ModelNode, NetworkNode
-from orbit_snn.graph.algebra import LossNode
+from orbit_snn.graph import InputNode, ModelNode, NetworkNode
 from orbit_snn.graph.types import IdxType
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LeakyIntegrator, LeakyTanh
@@ -42,46 +42,67 @@ class FullForceConfig(Config):
     input_gain: float = ranged(1.0, low=0.0)
 
 
+class TargetWeights(NamedTuple):
+    """Weights of the target network.
+
+    Attributes:
+      shared: from inputs that the task network gets too, `[S, N]`.
+      private: from those that it does not get, `[P, N]`.
+      recurrent: `[N, N]`.
+    """
+
+    shared: np.ndarray
+    private: np.ndarray
+    recurrent: np.ndarray
+
+    def settled(self, shared: np.ndarray, private: np.ndarray) -> np.ndarray:
+        """State `[N]` of the target network, at rest at first, after inputs `[T, S]`, `[T, P]`."""
+        x = np.zeros(len(self.recurrent))
+        for current in shared @ self.shared + private @ self.private:
+            x = (1.0 - LEAK) * x + LEAK * (np.tanh(x) @ self.recurrent + current)
+        return x
+
+
+def target_weights(config: FullForceConfig, shared: int, private: int, seed: int) -> TargetWeights:
+    """Draws them; numbers of inputs are S and P."""
+    draw, units = np.random.default_rng(derive(seed, "teacher")), config.units
+    width = config.input_gain
+    own, alone = (draw.uniform(-width, width, size=(n, units)) for n in (shared, private))
+    recurrent = config.gain / math.sqrt(units) * draw.normal(size=(units, units))
+    return TargetWeights(own, alone, recurrent)
+
+
 def full_force(
-    config: FullForceConfig,
-    shared: int,
-    private: int,
-    outputs: int,
-    step_ms: float,
-    seed: int,
-    dtype: tf.DType,
-) -> tuple[NetworkNode, LossNode]:
+    weights: TargetWeights, outputs: int, start: np.ndarray, step_ms: float, dtype: tf.DType
+) -> tuple[NetworkNode, ModelNode]:
     """Both networks as a graph; a step is a tenth of the units' time constant.
 
-    Features: `shared` `[T, shared]`, inputs of both networks; `private` `[T, private]`, of the
-    target network alone; `ahead` `[T, private]`, the same one step later.
+    Features, all `[T, ...]`: `start`, 1 at the first step, where all other inputs are 0; `shared`,
+    inputs of both networks; `private`, of the target network alone; `ahead`, that of the next step.
 
     Args:
-      config: of the networks.
-      shared: number of inputs of both.
-      private: number of inputs of the target network alone.
+      weights: of the target network.
       outputs: K, of the readout `output`, whose truth has no name yet.
+      start: state of both networks after the first step, `[N]`.
       step_ms: dt.
-      seed: of all weights.
       dtype: of weights and states.
 
     Returns:
-      The task network, and the error of its recurrent current.
+      The task network, and what its readout `current` should give.
     """
-    units = config.units
+    units = len(weights.recurrent)
     common = {"tau_mem_ms": -step_ms / math.log(1.0 - LEAK), "dt_ms": step_ms, "dtype": dtype}
-    fixed = {"trainable": False, "dtype": dtype}
-    draw = np.random.default_rng(derive(seed, "inputs"))
-    width = config.input_gain
-    weights = draw.uniform(-width, width, size=(shared + private, units))
+    first = start[np.newaxis] / LEAK
 
-    def incoming(count: int) -> Dense:
-        given = lambda shape, dtype: tf.constant(weights[:count], dtype)  # noqa: E731
-        return Dense(count, units, initializer=given, **fixed)
+    def fixed(*rows: np.ndarray) -> Dense:
+        given = np.concatenate(rows)
+        made = lambda shape, dtype: tf.constant(given, dtype)  # noqa: E731
+        return Dense(len(given), units, initializer=made, trainable=False, dtype=dtype)
 
     with tf.name_scope("teacher"):
-        within = Dense(units, units, gain=config.gain, seed=derive(seed, "teacher"), **fixed)
-        teacher = Network([Cell(LeakyTanh(units, **common), incoming(shared + private), within)])
+        within = fixed(weights.recurrent)
+        driven = fixed(first, weights.shared, weights.private)
+        teacher = Network([Cell(LeakyTanh(units, **common), driven, within)])
     with tf.name_scope("network"):
         instant = {"tau_mem_ms": 1e-3 * step_ms, "dt_ms": step_ms, "dtype": dtype}
         readouts = {
@@ -91,25 +112,35 @@ def full_force(
             )
             for name, size in (("current", units), ("output", outputs))
         }
-        back = Dense(units, units, initializer="identity", **fixed)
-        hidden = Cell(LeakyTanh(units, **common), incoming(shared))
-        network = Network([hidden], readouts, feedback={"current": back})
+        hidden = Cell(LeakyTanh(units, **common), fixed(first, weights.shared))
+        network = Network([hidden], readouts, feedback={"current": fixed(np.eye(units))})
 
-    inputs, alone = InputNode("shared"), InputNode("private")
-    both = ModelNode("driven", (inputs, alone), lambda *x: tf.concat(x, axis=-1))
-    shown = NetworkNode("teacher", both, teacher)
-    net = NetworkNode("network", inputs, network)
-    outside = tf.constant(weights[shared:], dtype)
+    names = ("start", "shared", "private", "ahead")
+    begin, shared, private, ahead = (InputNode(n, index=IdxType.SEQ_STEP) for n in names)
+    both = ModelNode("inputs", (begin, shared), _side_by_side)
+    every = ModelNode("all_inputs", (begin, shared, private), _side_by_side)
+    shown = NetworkNode("teacher", every, teacher)
+    net = NetworkNode("network", both, network)
+    outside = tf.constant(weights.private, dtype)
 
     def current(rates: tf.Tensor, ahead: tf.Tensor) -> tf.Tensor:
         """What the target network gets in the next step and the task network does not."""
         return within(tf.stop_gradient(rates)) + tf.tensordot(ahead, outside, 1)
 
-    later = InputNode("ahead", index=IdxType.SEQ_STEP)
-    wanted = ModelNode("wanted", (shown.cell0, later), current)
-    return net, MSE(net.current.pred, wanted.pred)
+    return net, ModelNode("wanted", (shown.cell0, ahead), current)
 
 
-def ahead(x: np.ndarray) -> np.ndarray:
-    """`[T, ...]` one step later; the last one stays."""
-    return np.concatenate([x[1:], x[-1:]])
+def features(shared: np.ndarray, private: np.ndarray) -> dict[str, np.ndarray]:
+    """Those of `full_force`, for inputs `[T, S]` and `[T, P]` after the first step, `[T, ...]`."""
+    start = np.zeros([len(shared), 1])
+    start[0] = 1.0
+    before = {"start": start, "ahead": private}
+    return before | {"shared": _later(shared), "private": _later(private)}
+
+
+def _later(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(x[:1]), x[:-1]])
+
+
+def _side_by_side(*inputs: tf.Tensor) -> tf.Tensor:
+    return tf.concat(inputs, axis=-1)

@@ -103,7 +103,7 @@ def sparse_weights(seed: int, units: int, density: float, balanced: bool = False
 def least_squares(
     task: experiments.TaskConfig, rule: dict[str, Any], passes: int, interval: int, batch: int = 1
 ) -> experiments.ExperimentConfig:
-    """An experiment that learns a task by least squares of the last step of each window.
+    """An experiment that learns a task by least squares, by default of the last step of windows.
 
     Args:
       task: its config.
@@ -113,7 +113,7 @@ def least_squares(
       batch: sequences at once.
     """
     config = experiments.ExperimentConfig(task=task)
-    config.learning.override({"type": "rls", "rls": {**rule, "rows": "last"}})
+    config.learning.override({"type": "rls", "rls": {"rows": "last", **rule}})
     config.trainer.override(
         {
             "train_steps": passes,

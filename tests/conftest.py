@@ -9,3 +9,10 @@ for _name, _value in {
     "TF_NUM_INTEROP_THREADS": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+
+def pytest_addoption(parser):
+    """Adds `--thorough`."""
+    parser.addoption(
+        "--thorough", action="store_true", help="run every row of the conformance tests"
+    )

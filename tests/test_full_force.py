@@ -8,15 +8,11 @@ from orbit_snn import experiments
 from orbit_snn.graph import MSE, assemble_for_training
 from orbit_snn.learning import RLS, Kernel
 from orbit_snn.learning.base import window_of
-from orbit_snn.tasks.full_force import FullForceConfig, full_force
+from orbit_snn.tasks.full_force import FullForceConfig, features, full_force, target_weights
 from orbit_snn.tasks.full_force_oscillation import chirp
 from tests.oracles import rls as oracle
 
 STEPS, ALPHA = 60, 0.7
-
-
-def later(x):
-    return np.concatenate([np.zeros_like(x[:1]), x[:-1]])
 
 
 def learn(modules, rule, features):
@@ -33,29 +29,29 @@ def learn(modules, rule, features):
 
 
 def test_it_is_the_published_loop():
-    """The oracle starts at rest and learns before a step; here that is after a step of zeros."""
+    """The oracle learns before a step from `start`; here that is after the first step."""
     draw = np.random.default_rng(0)
     pulse, waves = draw.normal(size=(STEPS, 1)), draw.normal(size=(STEPS, 2))
-    net, error = full_force(FullForceConfig(units=20), 1, 2, 2, 1.0, 5, tf.float64)
-    net.output.db_name = "target"
-    loss = error + MSE.of_node(net.output)
+    weights = target_weights(FullForceConfig(units=20), 1, 2, seed=5)
+    start = weights.settled(pulse, waves)
+    net, wanted = full_force(weights, 2, start, 1.0, tf.float64)
+    net.output.db_name = "ahead"
+    loss = MSE(net.current.pred, wanted.pred) + MSE.of_node(net.output)
     modules, _ = assemble_for_training(loss, {"loss": loss})
-    teacher, network = (
-        next(node.module for node in modules.model.networks if node.name == name)
-        for name in ("teacher", "network")
-    )
-    outside = teacher.cells[0].feedforward.kernel.numpy()
-    np.testing.assert_array_equal(network.cells[0].feedforward.kernel, outside[:1])
     rule = RLS("inputs", Kernel(alpha=ALPHA), window=2, rows="last", corrected=True)
-    features = {"shared": later(pulse), "private": later(waves), "ahead": waves, "target": waves}
-    learn(modules, rule, features)
-    j_d = teacher.cells[0].recurrent.kernel.numpy()
-    rest = np.zeros(20)
+    learn(modules, rule, features(pulse, waves))
     want = oracle.full_force(
-        j_d, waves @ outside[1:], pulse @ outside[:1], waves, rest, rest, 0.1, ALPHA
+        weights.recurrent,
+        waves @ weights.private,
+        pulse @ weights.shared,
+        waves,
+        start,
+        start,
+        0.1,
+        ALPHA,
     )
     for name, wanted in (("output", want[0]), ("current", want[1])):
-        got = network.readouts[name].feedforward.kernel.numpy()
+        got = net.module.readouts[name].feedforward.kernel.numpy()
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
         (matrix,) = rule.matrices[f"network.{name}"]
         np.testing.assert_allclose(matrix, want[4], rtol=0, atol=1e-9)
@@ -75,8 +71,8 @@ def test_the_chirp_is_odd_about_its_middle():
 
 def test_the_oscillation_is_learned(tmp_path):
     small = (
-        "task.model.units=150,task.half_steps=300,task.pulse_steps=30,task.trials=20,"
-        "task.test_trials=6,trainer.pictures=0,seed=1"
+        "task.model.units=150,task.half_steps=300,task.pulse_steps=30,task.trials=4,"
+        "trainer.train_steps=6,trainer.pictures=0,seed=1"
     )
     run = experiments.build_run(experiments.load("full_force_oscillation", [], small), tmp_path)
     assert run.train_and_evaluate()["metrics"]["error"] < 0.01
