@@ -130,16 +130,16 @@ def full_force(
     return net, ModelNode("wanted", (shown.cell0, ahead), current)
 
 
-def features(shared: np.ndarray, private: np.ndarray) -> dict[str, np.ndarray]:
+def features(shared: tf.Tensor, private: tf.Tensor) -> dict[str, tf.Tensor]:
     """Those of `full_force`, for inputs `[T, S]` and `[T, P]` after the first step, `[T, ...]`."""
-    start = np.zeros([len(shared), 1])
-    start[0] = 1.0
+    shared, private = tf.convert_to_tensor(shared), tf.convert_to_tensor(private)
+    start = tf.one_hot(0, shared.shape[0], dtype=private.dtype)[:, tf.newaxis]
     before = {"start": start, "ahead": private}
     return before | {"shared": _later(shared), "private": _later(private)}
 
 
-def _later(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros_like(x[:1]), x[:-1]])
+def _later(x: tf.Tensor) -> tf.Tensor:
+    return tf.concat([tf.zeros_like(x[:1]), x[:-1]], axis=0)
 
 
 def _side_by_side(*inputs: tf.Tensor) -> tf.Tensor:

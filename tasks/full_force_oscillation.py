@@ -46,7 +46,7 @@ class FullForceOscillationConfig(experiments.TaskConfig):
         pulse = (np.arange(len(wave)) < self.pulse_steps)[:, np.newaxis].astype(np.float64)
         given = features(np.tile(pulse, [self.trials, 1]), np.tile(wave, [self.trials, 1]))
         kind = tf.as_dtype(dtype).as_numpy_dtype
-        arrays = {name: x[np.newaxis].astype(kind) for name, x in given.items()}
+        arrays = {name: x.numpy()[np.newaxis].astype(kind) for name, x in given.items()}
         database = Database(dict.fromkeys(SPLITS, from_arrays(arrays)))
 
         weights = target_weights(self.model, 1, 1, seed)

@@ -16,7 +16,7 @@ STEPS, ALPHA = 60, 0.7
 
 
 def learn(modules, rule, features):
-    batch = {name: tf.constant(x[np.newaxis]) for name, x in features.items()}
+    batch = {name: x[tf.newaxis] for name, x in features.items()}
     spec = {name: tf.TensorSpec(x.shape, tf.float64) for name, x in features.items()}
     rule.prepare(modules, spec, STEPS)
     state = rule.initial_state(modules, 1)

@@ -12,7 +12,7 @@ from orbit_snn.tasks import spiking_force
 from tests.oracles import rls as oracle
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs" / "spiking_force"
-SHORT = "trainer.pictures=0,task.test_seconds=1"
+SHORT = "trainer.pictures=0,task.schedule.test_seconds=1"
 DT, STEPS = 0.05, 1200  # ms
 
 
@@ -26,10 +26,10 @@ def make_run(directory, override, config="lif"):
 def test_it_is_the_published_loop(tmp_path):
     run = make_run(
         tmp_path,
-        "runtime.dtype=float64,seed=3,task.units=40,task.density=0.4,task.gain=0.2,"
-        "task.feedback_gain=10,task.first_v=[-65,-45],task.quiet_seconds=0.01,"
-        "task.learning_seconds=0.05,task.free_seconds=0,learning.rls.window=5,"
-        "task.neuron.voltage_lif={rest_mv: -35, refractory_ms: 1.0}",
+        "runtime.dtype=float64,seed=3,task.model.units=40,task.model.density=0.4,task.model.gain=0.2,"
+        "task.model.feedback_gain=10,task.model.first_v=[-65,-45],task.schedule.quiet_seconds=0.01,"
+        "task.schedule.learning_seconds=0.05,task.schedule.free_seconds=0,learning.rls.window=5,"
+        "task.model.neuron.voltage_lif={rest_mv: -35, refractory_ms: 1.0}",
     )
     (node,) = run.task.training_modules.model.networks
     network = node.module
@@ -65,8 +65,8 @@ def test_it_is_the_published_loop(tmp_path):
 def test_what_was_learned_goes_on_alone(tmp_path):
     run = make_run(
         tmp_path,
-        "seed=1,task.units=400,task.quiet_seconds=0.1,task.learning_seconds=0.7,"
-        "task.free_seconds=0.3",
+        "seed=1,task.model.units=400,task.schedule.quiet_seconds=0.1,task.schedule.learning_seconds=0.7,"
+        "task.schedule.free_seconds=0.3",
     )
     results = run.trainer.train(tf.constant(1))
     assert results["rmse"] < 0.1
@@ -77,11 +77,13 @@ def test_what_was_learned_goes_on_alone(tmp_path):
 def test_the_first_step_sets_the_potentials(name, current):
     """From there the constant current of the model drives them."""
     file = str(CONFIGS / f"{name}.yaml")
-    config = experiments.load("spiking_force", [file], "task.units=50,task.gain=0").task
+    config = experiments.load("spiking_force", [file], "task.model.units=50,task.model.gain=0").task
     task = config.build(0, tf.float64)
     (node,) = task.training_modules.model.networks
-    low, high = config.first_v
-    features = config.examples(tf.float64, 1.0).fetch(tf.constant(0, tf.int64), tf.constant([0, 0]))
+    low, high = config.model.first_v
+    features = task.database.examples("test", ["inputs"]).fetch(
+        tf.constant(0, tf.int64), tf.constant([0, 0])
+    )
     run = node.module.unroll(features["inputs"][:2, tf.newaxis])
     v = run.cells[0].history.inner.v.numpy()[1, 0]
     assert low <= v.min() < low + 0.1 * (high - low)
@@ -90,7 +92,7 @@ def test_the_first_step_sets_the_potentials(name, current):
 
 
 def test_weights_onto_a_neuron_are_balanced():
-    config = experiments.load("spiking_force", [], "task.units=300").task
+    config = experiments.load("spiking_force", [], "task.model.units=300").task
     (node,) = config.build(0, tf.float64).training_modules.model.networks
     omega = node.module.cells[0].recurrent.kernel.numpy()
     np.testing.assert_allclose(omega.sum(axis=0), 0.0, atol=1e-9)
