@@ -14,49 +14,23 @@ from orbit_snn.database import Database
 from orbit_snn.graph import GraphError, InputNode, NetworkNode
 from orbit_snn.learning import RLS, TBPTT, Feedback, Kernel
 from orbit_snn.networks import Network
-from orbit_snn.neurons import LIF, LeakyIntegrator, LeakyTanh
+from orbit_snn.neurons import LIF, LeakyIntegrator
+from orbit_snn.tools import small_networks
+from orbit_snn.tools.small_networks import (
+    INSTANT,
+    SIZE,
+    STEPS,
+    UNITS,
+    assembled,
+    losses,
+    trainer,
+    waves,
+)
+from orbit_snn.tools.small_networks import network as rate_network
 from orbit_snn.training import Run, TrainingError, TrainingOptions
 from orbit_snn.training.trainer import Trainer
 
-INSTANT = 1e-3  # ms: a time constant that forgets everything in a step
-SIZE, STEPS, UNITS = 8, 60, 16
 PRECONDITION = Kernel(0.95, alpha=3e-3, regularising_rows=1, averaging=True)
-
-
-def waves(seed=0, size=SIZE):
-    """Sines of any phase, and what is to be made of them after 20 steps."""
-    phase = np.random.default_rng(seed).uniform(0, 2 * np.pi, size=(size, 1))
-    phase = phase + 2 * np.pi * np.arange(STEPS) / 20
-    target = np.stack([0.5 * np.cos(phase), 0.5 * np.sin(2 * phase)], axis=-1)
-    late = np.broadcast_to(np.arange(STEPS) >= 20, phase.shape).copy()
-    kind = np.float32
-    return {"x": np.sin(phase)[..., None].astype(kind), "y": target.astype(kind), "late": late}
-
-
-def rate_network(seed=0, neuron=None, tau_ms=INSTANT):
-    hidden = Cell(
-        neuron or LeakyTanh(UNITS, tau_mem_ms=INSTANT),
-        Dense(1, UNITS, bias=True, seed=10 * seed + 1),
-        Dense(UNITS, UNITS, seed=10 * seed + 2),
-    )
-    readout = Dense(UNITS, 2, bias=True, seed=10 * seed + 3)
-    return Network([hidden], Cell(LeakyIntegrator(2, tau_mem_ms=tau_ms), readout))
-
-
-def assembled(network):
-    net = NetworkNode("net", InputNode("x"), network)
-    loss = graph.MSE.of_node(graph.During("late_y", net.output, "late", db_name="y"))
-    return graph.assemble_for_training(loss, {"loss": loss})
-
-
-def trainer(rule, optimizer=None, seed=0, network=None, data=None):
-    database = Database.from_arrays(data or waves(seed), test_size=0.0, validation_size=0.0)
-    return Trainer(*assembled(network or rate_network(seed)), database, rule, optimizer, SIZE)
-
-
-def losses(epochs, *arguments, **named):
-    made = trainer(*arguments, **named)
-    return np.array([made.train(tf.constant(1))["loss"] for _ in range(epochs)])
 
 
 @pytest.mark.parametrize(
@@ -69,10 +43,8 @@ def test_kalman_filters_learn_in_a_few_epochs(strategy, groups):
 
 
 def test_a_preconditioned_gradient_learns_in_a_tenth_of_the_epochs():
-    rule = RLS("grad", PRECONDITION, window=10, trust=0.1 / 0.3)
-    sgd = tf_keras.optimizers.legacy.SGD
-    assert losses(12, rule, sgd(0.3)).min() < 1e-3
-    assert losses(40, TBPTT(10, "window"), sgd(0.3)).min() > 1e-3
+    assert losses(9, *small_networks.preconditioned()).min() < 1e-3
+    assert losses(40, TBPTT(10, "window"), tf_keras.optimizers.legacy.SGD(0.3)).min() > 1e-3
 
 
 @pytest.mark.parametrize(

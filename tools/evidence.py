@@ -105,6 +105,26 @@ def loss_fractions(override: str, seed: int) -> dict[str, Any]:
     return {"seed": seed, "step": step, "metrics": found}
 
 
+def train_once(experiment: str, rule: str, override: str, seed: int) -> dict[str, Any]:
+    """Trains on the one sequence of a task; what training itself measured is the result."""
+    import tensorflow as tf
+
+    from orbit_snn import experiments
+
+    config = load(experiment, rule, override, seed)
+    with tempfile.TemporaryDirectory() as directory:
+        results = experiments.build_run(config, directory).trainer.train(tf.constant(1))
+    metrics = {key: float(value) for key, value in results.items() if "rmse" in key}
+    return {"seed": seed, "step": 1, "metrics": metrics}
+
+
+def small_networks(study: str, seed: int) -> dict[str, Any]:
+    """A study of `tools.small_networks`."""
+    from orbit_snn.tools import small_networks
+
+    return {"seed": seed, "step": 0, "metrics": getattr(small_networks, study)(seed)}
+
+
 SYMMETRIC = "learning.eprop.feedback.kind=symmetric"
 STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "digits_bptt": ("accuracy", lambda o, s: run_config("digits", "bptt", o, s)),
@@ -134,6 +154,20 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     ),
     "force_sines": ("mae", lambda o, s: run_config("force_sines", "rls", o, s)),
     "flip_flop": ("sign_accuracy", lambda o, s: run_config("flip_flop", "rls", o, s)),
+    "full_force_oscillation": (
+        "error",
+        lambda o, s: run_config("full_force_oscillation", "rls", o, s),
+    ),
+    "ready_set_go": ("error", lambda o, s: run_config("ready_set_go", "rls", o, s)),
+    "spiking_force": ("rmse", lambda o, s: train_once("spiking_force", "lif", o, s)),
+    "spiking_force_theta": ("rmse", lambda o, s: train_once("spiking_force", "theta", o, s)),
+    "spiking_force_izhikevich": (
+        "rmse",
+        lambda o, s: train_once("spiking_force", "izhikevich", o, s),
+    ),
+    "lorenz": ("rmse", lambda o, s: train_once("lorenz", "theta", o, s)),
+    "small_tanh_networks": ("grad", lambda o, s: small_networks("tanh_study", s)),
+    "small_spiking_networks": ("grad", lambda o, s: small_networks("spiking_study", s)),
     "curbd_three_regions": ("pvar", lambda o, s: run_config("curbd_three_regions", "rls", o, s)),
     "evidence_accumulation_bptt": (
         "iterations",
