@@ -130,7 +130,8 @@ class Probe:
             of_means_alone = of_means(self._modules, loss, of_cells, batch, means)
             return _Sums(whole, self._of_chunks(batch, loss, outputs, keys), of_means_alone)
 
-        return tf.function(sums, autograph=False)(self._batch)
+        traced = tf.function(sums, autograph=False).get_concrete_function(self._batch)
+        return traced(self._batch)
 
     def _of_chunks(
         self, batch: Batch, loss: LossModule, outputs: Outputs, keys: Collection[str]

@@ -7,8 +7,6 @@ import pytest
 
 from tests.system.harness import Finished, checkpoint_steps, snapshot
 
-pytestmark = pytest.mark.xdist_group("bad input")
-
 CONFIG = {
     "unknown key": ({"task.modl.units": "[3]"}, r"`task\.modl`.*Did you mean `model`"),
     "wrong type": ({"trainer.batch_size": "many"}, r"trainer\.batch_size.*'many'.*integer"),

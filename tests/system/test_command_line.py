@@ -15,8 +15,6 @@ from orbit_snn.configuration import parse_override, read_yaml, to_yaml
 from orbit_snn.tasks import digits  # noqa: F401, it registers the experiment
 from tests.system.harness import FEW, TINY, checkpoint_steps, python, results, snapshot, variables
 
-pytestmark = pytest.mark.xdist_group("command line")
-
 TRAIN_LINE = re.compile(r"train (\d+)/20 \| loss \S+ \|.* \| [\d.]+ steps/s \| ETA \d+:\d\d:\d\d")
 OTHER_LINE = re.compile(r"(validation at step \d+|test at step \d+) \| loss \S+ \|")
 

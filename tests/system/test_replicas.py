@@ -5,8 +5,6 @@ import pytest
 
 from tests.system.harness import FEW, TINY
 
-pytestmark = pytest.mark.xdist_group("replicas")
-
 STEPS = 22
 BATCH_SIZES = [1, 3, 4, 10]
 RULES = ["bptt", "tbptt", "eprop", "eprop in chunks"]

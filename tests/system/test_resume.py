@@ -9,8 +9,6 @@ import pytest
 
 from tests.system.harness import Started, assert_same_variables, checkpoint_steps, results
 
-pytestmark = pytest.mark.xdist_group("resume")
-
 STEPS = 60
 BASE = {"trainer.train_steps": STEPS, "trainer.max_to_keep": 20, "task.encoding": "poisson"}
 RULES = {

@@ -5,8 +5,6 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-pytestmark = pytest.mark.xdist_group("command line")
-
 LOOPS, EVALUATIONS = [5, 10, 15, 20], [10, 20]
 SCALARS = ("loss", "accuracy", "rate_hz/cell0", "silent/cell0", "saturated/cell0")
 OF_TRAINING = (*SCALARS, "learning_rate", "gradient_norm", "steps_per_second")
