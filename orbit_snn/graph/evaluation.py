@@ -12,6 +12,7 @@ from orbit_snn.graph.measures import total_and_number
 from orbit_snn.graph.module import GraphModule, GraphRun
 from orbit_snn.graph.nodes import OutputNode
 from orbit_snn.graph.sequences import outputs_of
+from orbit_snn.metrics import rate_summary
 from orbit_snn.types import Batch
 
 RATES = "rates/"
@@ -158,6 +159,14 @@ class GraphEvaluator:
             for p in ("pred/", "true/")
         )
         return self.loss.whole(*parts)
+
+    def described(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Results with mean rate in Hz, silent and saturated fractions of every spiking cell."""
+        described = dict(results)
+        for name, dt_ms in self.spiking.items():
+            for kind, value in rate_summary(results[RATES + name], dt_ms).items():
+                described[f"{kind}/{name}"] = value
+        return described
 
 
 def _rates(cell: OutputNode, trajectory: Any, batch: Batch) -> tf.Tensor:

@@ -14,7 +14,6 @@ from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.metrics import Sums
 from orbit_snn.training.task import Task, examples_of, trace
-from orbit_snn.training.trainer import describe_rates
 from orbit_snn.types import Batch
 
 _COUNT = "examples"
@@ -92,7 +91,7 @@ class Evaluator(orbit.StandardEvaluator):
         examples = round(float(sums.pop(_COUNT)[0]))
         whole = self._evaluator.whole(collected)
         results = self._evaluator.results({**sums, **whole})
-        return describe_rates({**results, "examples": examples}, self._evaluator)
+        return self._evaluator.described({**results, "examples": examples})
 
     def _local(self, outputs: Any) -> list[Any]:
         """What each replica of this process gave."""

@@ -12,12 +12,11 @@ from orbit_snn.data import element_spec
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
-from orbit_snn.graph.evaluation import RATES, GraphEvaluator
 from orbit_snn.learning import LearningRule
 from orbit_snn.learning.base import Forward, Learned, Update, window_of
 from orbit_snn.learning.online_probe import Probe
 from orbit_snn.metrics import Sums as RunningSums
-from orbit_snn.metrics import plus, rate_summary
+from orbit_snn.metrics import plus
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.exchange import added, assign, gathered
@@ -197,7 +196,7 @@ class Trainer(orbit.StandardTrainer):
                 )
         if self._parameters:
             results["learning_rate"] = optimizers.learning_rate(self.optimizer)
-        return describe_rates(results, modules.evaluator)
+        return modules.evaluator.described(results)
 
     def _replica_step(self, batch: Batch) -> None:
         """All windows of one batch, on one replica."""
@@ -297,12 +296,3 @@ class Trainer(orbit.StandardTrainer):
         if decays := rule.decays(modules):
             assign([v for v, _ in decays], [factor * v for v, factor in decays])
         return norms
-
-
-def describe_rates(results: dict[str, Any], evaluator: GraphEvaluator) -> dict[str, Any]:
-    """Adds mean rate in Hz, silent and saturated fractions of every spiking cell."""
-    described = dict(results)
-    for name, dt_ms in evaluator.spiking.items():
-        for kind, value in rate_summary(results[RATES + name], dt_ms).items():
-            described[f"{kind}/{name}"] = value
-    return described
