@@ -79,13 +79,3 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables, in the order of `weight_gradient`."""
-
-
-def rows(x: tf.Tensor) -> tf.Tensor:
-    """`[..., F]` to `[rows, F]`."""
-    return tf.reshape(x, [-1, x.shape[-1]])
-
-
-def product(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-    """`x` times a matrix as one product, whatever the number of leading dimensions of `x`."""
-    return tf.reshape(tf.matmul(rows(x), matrix), [*x.shape[:-1], matrix.shape[-1]])

@@ -1,13 +1,12 @@
 """All-to-all connection."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from orbit_snn.connections.base import Connection, product, rows
+from orbit_snn.connections.affine import Affine
 
 
 def initial_weights(
@@ -52,7 +51,7 @@ def initial_weights(
     return gain * draw(shape, dtype)
 
 
-class Dense(Connection):
+class Dense(Affine):
     """`I = x W + b`, with `W` of shape `[F, N]`.
 
     Args:
@@ -84,81 +83,18 @@ class Dense(Connection):
         dtype: tf.DType = tf.float32,
         name: str | None = None,
     ):
-        super().__init__(name=name)
-        if inputs < 1 or units < 1:
-            raise ValueError(
-                f"Dense got {inputs} inputs and {units} units; both must be 1 or more."
-            )
-        if not autapses and inputs != units:
-            raise ValueError(
-                f"autapses=False is for a population onto itself; got {inputs} inputs onto "
-                f"{units} units."
-            )
-        self.inputs = int(inputs)
-        self.units = int(units)
+        super().__init__(inputs, units, autapses, name)
         self._mask = None if autapses else 1.0 - np.eye(units, dtype=tf.as_dtype(dtype).name)
         values = initial_weights(initializer, (inputs, units), gain, seed, dtype)
-        with self.name_scope:
-            self.kernel = tf.Variable(self._masked(values), trainable=trainable, name="kernel")
-            self.bias = (
-                tf.Variable(tf.zeros([units], dtype), trainable, name="bias") if bias else None
-            )
+        self._make(self._masked(values), bias, trainable)
 
     def _masked(self, values: tf.Tensor) -> tf.Tensor:
         return values if self._mask is None else values * self._mask
 
-    def weights(self) -> tuple[tf.Tensor, ...]:
-        """The kernel `[F, N]`, without autapses where they are forbidden, and the bias `[N]`."""
-        kernel = self._masked(tf.convert_to_tensor(self.kernel))
-        return (kernel,) if self.bias is None else (kernel, tf.convert_to_tensor(self.bias))
+    def _matrix(self, kernel: tf.Tensor) -> tf.Tensor:
+        """The kernel, without autapses where they are forbidden."""
+        return self._masked(kernel)
 
-    def transposed(self) -> tuple[tf.Tensor, ...]:
-        """The kernel's transpose, `[N, F]`: in a compiled loop it is made once, not every step."""
-        return (tf.transpose(self.weights()[0]),)
-
-    def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
-        """`x W + b`, `[..., N]`."""
-        kernel, *bias = self.weights() if weights is None else weights
-        current = product(x, kernel)
-        return current + bias[0] if bias else current
-
-    def transpose(
-        self, dcurrent: tf.Tensor, transposed: tuple[tf.Tensor, ...] | None = None
-    ) -> tf.Tensor:
-        """`dcurrent W^T`, `[..., F]`."""
-        return product(dcurrent, (self.transposed() if transposed is None else transposed)[0])
-
-    def weight_gradient(self, x: tf.Tensor, dcurrent: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """One product for the kernel, `[F, N]`, and one sum for the bias, `[N]`."""
-        if not self.kernel.trainable:
-            return ()
-        x, dcurrent = rows(x), rows(dcurrent)
-        kernel = self._masked(tf.matmul(x, dcurrent, transpose_a=True))
-        return (kernel,) if self.bias is None else (kernel, tf.reduce_sum(dcurrent, axis=0))
-
-    def presynaptic(self, x: tf.Tensor) -> tf.Tensor:
-        """The inputs and, for a bias, 1."""
-        if not self.kernel.trainable:
-            return x[..., :0]
-        return x if self.bias is None else tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
-
-    def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """All rows but the bias's, without autapses where they are forbidden; the bias's."""
-        if not self.kernel.trainable:
-            return ()
-        kernel = self._masked(products[: self.inputs])
-        return (kernel,) if self.bias is None else (kernel, products[self.inputs])
-
-    def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
-        """The kernel's rows and, below them, the bias."""
-        if not self.kernel.trainable:
-            return tf.zeros([0, self.units], self.kernel.dtype)
-        kernel, *bias = values
-        return tf.concat([self._masked(kernel), *[each[tf.newaxis] for each in bias]], axis=0)
-
-    @property
-    def parameters(self) -> tuple[tf.Variable, ...]:
-        """The kernel and the bias."""
-        if not self.kernel.trainable:
-            return ()
-        return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
+    def _of_matrix(self, matrix: tf.Tensor) -> tf.Tensor:
+        """The matrix, without autapses where they are forbidden."""
+        return self._masked(matrix)

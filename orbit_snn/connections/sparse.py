@@ -1,17 +1,16 @@
 """Connection in which every unit receives from some of the inputs only, all from as many."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from orbit_snn.connections.base import Connection, product, rows
+from orbit_snn.connections.affine import Affine, entries, scattered
 from orbit_snn.connections.dense import initial_weights
 from orbit_snn.seeds import derive
 
 
-class Sparse(Connection):
+class Sparse(Affine):
     """`I_j = sum over i in S(j) of x_i W_ij + b_j`, with S(j) the `fan_in` inputs of unit j.
 
     The weights are `kernel`, `[fan_in, N]`, and `sources`, `[fan_in, N]`, says which input each is
@@ -55,94 +54,22 @@ class Sparse(Connection):
         dtype: tf.DType = tf.float32,
         name: str | None = None,
     ):
-        super().__init__(name=name)
-        if inputs < 1 or units < 1:
-            raise ValueError(
-                f"Sparse got {inputs} inputs and {units} units; both must be 1 or more."
-            )
-        if not autapses and inputs != units:
-            raise ValueError(
-                f"autapses=False is for a population onto itself; got {inputs} inputs onto "
-                f"{units} units."
-            )
+        super().__init__(inputs, units, autapses, name)
         if (fan_in is None) == (sources is None):
             raise ValueError("Sparse takes either fan_in or sources; give one of them.")
-        self.inputs = int(inputs)
-        self.units = int(units)
         if fan_in is not None:
             found = _drawn(inputs, units, fan_in, autapses, derive(seed, "sources"))
         else:
             found = _checked(np.asarray(sources), inputs, units, autapses)
-        values = initial_weights(initializer, found.shape, gain, seed, dtype)
+        self._make(initial_weights(initializer, found.shape, gain, seed, dtype), bias, trainable)
         with self.name_scope:
-            self.kernel = tf.Variable(values, trainable=trainable, name="kernel")
             self.sources = tf.Variable(found, trainable=False, dtype=tf.int64, name="sources")
-            self.bias = (
-                tf.Variable(tf.zeros([units], dtype), trainable, name="bias") if bias else None
-            )
 
-    @property
-    def _places(self) -> tf.Tensor:
-        """Row and column in a matrix of all inputs of each of the kernel's entries."""
-        sources = tf.convert_to_tensor(self.sources)
-        columns = tf.broadcast_to(tf.range(self.units, dtype=sources.dtype), sources.shape)
-        return tf.stack([sources, columns], axis=-1)
+    def _matrix(self, kernel: tf.Tensor) -> tf.Tensor:
+        return scattered(kernel, tf.convert_to_tensor(self.sources), self.inputs)
 
-    def _scattered(self, kernel: tf.Tensor) -> tf.Tensor:
-        """`[fan_in, N]` as `[F, N]`, 0 where there is no synapse."""
-        shape = tf.constant([self.inputs, self.units], tf.int64)
-        return tf.ensure_shape(
-            tf.scatter_nd(self._places, kernel, shape), [self.inputs, self.units]
-        )
-
-    def weights(self) -> tuple[tf.Tensor, ...]:
-        """The kernel as a matrix `[F, N]`, and the bias `[N]`."""
-        kernel = self._scattered(tf.convert_to_tensor(self.kernel))
-        return (kernel,) if self.bias is None else (kernel, tf.convert_to_tensor(self.bias))
-
-    def transposed(self) -> tuple[tf.Tensor, ...]:
-        """The transpose of that matrix, `[N, F]`."""
-        return (tf.transpose(self.weights()[0]),)
-
-    def __call__(self, x: tf.Tensor, weights: tuple[tf.Tensor, ...] | None = None) -> tf.Tensor:
-        """`x W + b`, `[..., N]`."""
-        kernel, *bias = self.weights() if weights is None else weights
-        current = product(x, kernel)
-        return current + bias[0] if bias else current
-
-    def transpose(
-        self, dcurrent: tf.Tensor, transposed: tuple[tf.Tensor, ...] | None = None
-    ) -> tf.Tensor:
-        """`dcurrent W^T`, `[..., F]`."""
-        return product(dcurrent, (self.transposed() if transposed is None else transposed)[0])
-
-    def weight_gradient(self, x: tf.Tensor, dcurrent: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """One product, of which the kernel takes its share, and one sum for the bias, `[N]`."""
-        if not self.kernel.trainable:
-            return ()
-        x, dcurrent = rows(x), rows(dcurrent)
-        kernel = tf.gather_nd(tf.matmul(x, dcurrent, transpose_a=True), self._places)
-        return (kernel,) if self.bias is None else (kernel, tf.reduce_sum(dcurrent, axis=0))
-
-    def presynaptic(self, x: tf.Tensor) -> tf.Tensor:
-        """All inputs and, for a bias, 1; a unit has synapses on `own_rows` of them."""
-        if not self.kernel.trainable:
-            return x[..., :0]
-        return x if self.bias is None else tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
-
-    def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """What stands where synapses are; the bias's row."""
-        if not self.kernel.trainable:
-            return ()
-        kernel = tf.gather_nd(products, self._places)
-        return (kernel,) if self.bias is None else (kernel, products[self.inputs])
-
-    def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
-        """The kernel as a matrix and, below it, the bias."""
-        if not self.kernel.trainable:
-            return tf.zeros([0, self.units], self.kernel.dtype)
-        kernel, *bias = values
-        return tf.concat([self._scattered(kernel), *[each[tf.newaxis] for each in bias]], axis=0)
+    def _of_matrix(self, matrix: tf.Tensor) -> tf.Tensor:
+        return tf.gather_nd(matrix, entries(tf.convert_to_tensor(self.sources)))
 
     def own_rows(self) -> tf.Tensor | None:
         """The sources and, below them, the bias's row."""
@@ -152,13 +79,6 @@ class Sparse(Connection):
         if self.bias is None:
             return sources
         return tf.concat([sources, tf.fill([1, self.units], tf.cast(self.inputs, tf.int64))], 0)
-
-    @property
-    def parameters(self) -> tuple[tf.Variable, ...]:
-        """The kernel and the bias."""
-        if not self.kernel.trainable:
-            return ()
-        return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
 
 
 def _drawn(inputs: int, units: int, fan_in: int, autapses: bool, seed: int) -> np.ndarray:

@@ -82,8 +82,9 @@ class VoltageLIF(Neuron):
 
     def initial_state(self, batch_size: int) -> VoltageLIFState:
         """At rest, or at the reset where rest is above the threshold; not refractory."""
-        rest = tf.zeros([batch_size, self.units], self.dtype) + self.rest_mv()
-        v = tf.where(rest > self.firing.threshold_mv(), self.firing.reset_mv() + 0.0 * rest, rest)
+        zeros = tf.zeros([batch_size, self.units], self.dtype)
+        rest, reset = zeros + self.rest_mv(), zeros + self.firing.reset_mv()
+        v = tf.where(rest > self.firing.threshold_mv(), reset, rest)
         return VoltageLIFState(v, self.firing.not_refractory(v))
 
     def step(self, state: VoltageLIFState, current: tf.Tensor) -> VoltageLIFState:

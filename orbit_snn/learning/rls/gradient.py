@@ -27,6 +27,7 @@ from orbit_snn.learning.rls.errors import errors_of, taught_places
 from orbit_snn.learning.rls.kernel import Kernel
 from orbit_snn.learning.rls.layers import Layer, places
 from orbit_snn.learning.rls.options import Options, Shapes, Shared, Solved, flat
+from orbit_snn.learning.rls.problem import by_parameter
 from orbit_snn.types import Batch
 
 
@@ -118,8 +119,8 @@ class Preconditioner:
             gradient = self._scale(rows, count, seen.dtype) * layer.columns(gradient)
             step = share * rls_kernel.precondition(own, done.matrices[0], gradient)
             step = self._trusted(seen, step) / replicas
-            parts = zip(layer.parameters, layer.by_parameter(layer.matrix_of(step)), strict=True)
-            given |= {variable.ref(): part for variable, part in parts}
+            changes = by_parameter(layer, layer.matrix_of(step))
+            given |= {variable.ref(): part for variable, part in changes}
             after[name] = done.matrices
             positive.append(done.positive)
             least.append(done.least)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from orbit_snn.cells import Cell
+from orbit_snn.connections.affine import entries, scattered
 from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.types import CellTrajectory, OutputGradients, Trajectory
 from orbit_snn.unroll import traces
@@ -132,14 +133,12 @@ class Layer:
     def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
         """One tensor for each of `parameters`, weights or gradients, as a matrix `[M, N]`."""
         matrix = self._by_row(values)
-        return matrix if self._shared else tf.gather_nd(matrix, self._places())
+        return matrix if self._shared else tf.gather_nd(matrix, entries(self._own_rows()))
 
     def by_parameter(self, matrix: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """A matrix `[M, N]` as one tensor for each of `parameters`."""
         if not self._shared:
-            shape = [self.rows, self.units]
-            spread = tf.scatter_nd(self._places(), matrix, tf.constant(shape, tf.int64))
-            matrix = tf.ensure_shape(spread, shape)
+            matrix = scattered(matrix, self._own_rows(), self.rows)
         skipped = tf.zeros([self._skipped, self.units], self.dtype)
         every = traces.synaptic_gradients(self._cell, tf.concat([skipped, matrix], axis=0))
         return every[len(every) - len(self.parameters) :]
@@ -182,9 +181,3 @@ class Layer:
                 own = tf.broadcast_to(every, [width, self.units])
             found.append(first + own)
         return tf.concat(found, axis=0)
-
-    def _places(self) -> tf.Tensor:
-        """Row and column of each synapse in a matrix `[P, N]`."""
-        own = self._own_rows()
-        columns = tf.broadcast_to(tf.range(self.units, dtype=own.dtype), own.shape)
-        return tf.stack([own, columns], axis=-1)
