@@ -18,13 +18,11 @@ from official.modeling.hyperparams import Config
 
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ranged
-from orbit_snn.connections import Dense
 from orbit_snn.graph import InputNode, ModelNode, NetworkNode
 from orbit_snn.graph.types import IdxType
 from orbit_snn.networks import Network
-from orbit_snn.neurons import LeakyIntegrator, LeakyTanh
 from orbit_snn.seeds import derive
-from orbit_snn.tasks.reservoir import LEAK
+from orbit_snn.tasks.reservoir import LEAK, fixed, instant_readout, rate_units
 
 
 @dataclasses.dataclass
@@ -91,29 +89,18 @@ def full_force(
       The task network, and what its readout `current` should give.
     """
     units = len(weights.recurrent)
-    common = {"tau_mem_ms": -step_ms / math.log(1.0 - LEAK), "dt_ms": step_ms, "dtype": dtype}
-    first = start[np.newaxis] / LEAK
-
-    def fixed(*rows: np.ndarray) -> Dense:
-        given = np.concatenate(rows)
-        made = lambda shape, dtype: tf.constant(given, dtype)  # noqa: E731
-        return Dense(len(given), units, initializer=made, trainable=False, dtype=dtype)
-
+    own = np.concatenate([start[np.newaxis] / LEAK, weights.shared])
     with tf.name_scope("teacher"):
-        within = fixed(weights.recurrent)
-        driven = fixed(first, weights.shared, weights.private)
-        teacher = Network([Cell(LeakyTanh(units, **common), driven, within)])
+        within = fixed(weights.recurrent, dtype)
+        driven = fixed(np.concatenate([own, weights.private]), dtype)
+        teacher = Network([Cell(rate_units(units, step_ms, dtype), driven, within)])
     with tf.name_scope("network"):
-        instant = {"tau_mem_ms": 1e-3 * step_ms, "dt_ms": step_ms, "dtype": dtype}
         readouts = {
-            name: Cell(
-                LeakyIntegrator(size, **instant),
-                Dense(units, size, initializer="zeros", dtype=dtype),
-            )
+            name: instant_readout(units, size, step_ms, dtype)
             for name, size in (("current", units), ("output", outputs))
         }
-        hidden = Cell(LeakyTanh(units, **common), fixed(first, weights.shared))
-        network = Network([hidden], readouts, feedback={"current": fixed(np.eye(units))})
+        hidden = Cell(rate_units(units, step_ms, dtype), fixed(own, dtype))
+        network = Network([hidden], readouts, feedback={"current": fixed(np.eye(units), dtype)})
 
     names = ("start", "shared", "private", "ahead")
     begin, shared, private, ahead = (InputNode(n, index=IdxType.SEQ_STEP) for n in names)

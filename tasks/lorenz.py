@@ -9,11 +9,10 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from orbit_snn import experiments
-from orbit_snn.database import Database
-from orbit_snn.graph import MSE, DatasetLoss, During, InputNode, NetworkNode, assemble_for_training
+from orbit_snn.graph import DatasetLoss, assemble_for_training
 from orbit_snn.graph.algebra import LossNode
 from orbit_snn.tasks.spiking_force import learning_once
-from orbit_snn.tasks.spiking_network import ScheduleConfig, SpikingNetworkConfig, spiking_network
+from orbit_snn.tasks.spiking_network import ScheduleConfig, SpikingNetworkConfig, taught
 from orbit_snn.training import PlotMaker, Plotter, Raster, Task, Traces
 
 SIGMA, RHO, BETA, SCALE = 10.0, 28.0, 8.0 / 3.0, 70.0
@@ -38,33 +37,21 @@ class LorenzConfig(experiments.TaskConfig):
 
     def build(self, seed: int, dtype: tf.DType) -> Task:
         """See `TaskConfig.build`."""
-        step_s = self.model.dt_ms / 1e3
-        longest = max(self.schedule.seconds, self.schedule.test_seconds)
-        target = trajectory(round(longest / step_s) + 1, step_s)
-        made = {
-            split: self.schedule.examples(target, self.model.dt_ms, dtype, split != "train")
-            for split in ("train", "validation", "test")
-        }
-        network = spiking_network(self.model, 3, seed, dtype, "task.model")
-        net = NetworkNode("network", InputNode("inputs"), network, db_name="target")
-        learned = During("learned_output", net.output, "learned", db_name="target")
-        after = During("free_output", net.output, "after", db_name="target")
-        loss = MSE.of_node(learned)
+        made = taught(self.model, self.schedule, trajectory, seed, dtype)
+        output = made.net.output
         metrics = {
-            "loss": loss,
-            "rmse": loss**0.5,
-            "rmse_after": MSE.of_node(after) ** 0.5,
-            "spread": DatasetLoss("spread", spread, net.output.pred, net.output.true),
+            **made.metrics,
+            "spread": DatasetLoss("spread", spread, output.pred, output.true),
         }
 
         def draw(values: Mapping[LossNode, Any]) -> dict[str, Figure]:
-            shown = (values[each][0] for each in (net.output.pred, net.output.true))
+            shown = (values[each][0] for each in (output.pred, output.true))
             return {"": attractor_figure(*shown)}
 
-        attractor = Plotter("attractor", (net.output.pred, net.output.true), draw, examples=1)
-        pictures = PlotMaker(attractor, Traces(net.output, examples=1), Raster(net, examples=1))
-        assembled = assemble_for_training(loss, metrics, plot_maker=pictures)
-        return Task(*assembled, Database(made))
+        attractor = Plotter("attractor", (output.pred, output.true), draw, examples=1)
+        pictures = PlotMaker(attractor, Traces(output, examples=1), Raster(made.net, examples=1))
+        assembled = assemble_for_training(made.loss, metrics, plot_maker=pictures)
+        return Task(*assembled, made.database)
 
 
 def trajectory(steps: int, step_s: float) -> np.ndarray:

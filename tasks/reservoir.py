@@ -68,19 +68,35 @@ def reservoir(
         return tf.constant(draw.uniform(-1.0, 1.0, size=shape), dtype)
 
     drawn: dict[str, Any] = {"initializer": "standard_normal", "gain": input_gain}
-    common = {"dt_ms": step_ms, "dtype": dtype}
+    kept = {"trainable": False, "dtype": dtype}
     with tf.name_scope("network"):
-        rates = LeakyTanh(units, tau_mem_ms=-step_ms / math.log(1.0 - LEAK), **common)
-        instant = LeakyIntegrator(outputs, tau_mem_ms=1e-3 * step_ms, **common)
-        fixed = {"trainable": False, "dtype": dtype}
         hidden = Cell(
-            rates,
-            Dense(inputs, units, seed=derive(seed, "inputs"), **drawn, **fixed),
-            Dense(units, units, initializer=sparse, gain=config.gain, **fixed),
+            rate_units(units, step_ms, dtype),
+            Dense(inputs, units, seed=derive(seed, "inputs"), **drawn, **kept),
+            Dense(units, units, initializer=sparse, gain=config.gain, **kept),
         )
-        readout = Cell(instant, Dense(units, outputs, initializer="zeros", dtype=dtype))
-        back = Dense(outputs, units, initializer=between, gain=config.feedback_gain, **fixed)
+        readout = instant_readout(units, outputs, step_ms, dtype)
+        back = Dense(outputs, units, initializer=between, gain=config.feedback_gain, **kept)
         return Network([hidden], readout, feedback={"output": back})
+
+
+def rate_units(units: int, step_ms: float, dtype: tf.DType) -> LeakyTanh:
+    """Units of which a step is `LEAK` of the time constant."""
+    tau_ms = -step_ms / math.log(1.0 - LEAK)
+    return LeakyTanh(units, tau_mem_ms=tau_ms, dt_ms=step_ms, dtype=dtype)
+
+
+def instant_readout(units: int, outputs: int, step_ms: float, dtype: tf.DType) -> Cell:
+    """A trained readout of N units that starts at 0 and keeps nothing for the next step."""
+    instant = LeakyIntegrator(outputs, tau_mem_ms=1e-3 * step_ms, dt_ms=step_ms, dtype=dtype)
+    return Cell(instant, Dense(units, outputs, initializer="zeros", dtype=dtype))
+
+
+def fixed(weights: np.ndarray, dtype: tf.DType) -> Dense:
+    """A connection of weights `[F, N]` that nobody trains."""
+    given = lambda shape, dtype: tf.constant(weights, dtype)  # noqa: E731
+    inputs, units = weights.shape
+    return Dense(inputs, units, initializer=given, trainable=False, dtype=dtype)
 
 
 def sparse_weights(seed: int, units: int, density: float, balanced: bool = False) -> np.ndarray:

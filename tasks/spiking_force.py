@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
-from orbit_snn.database import Database
-from orbit_snn.graph import MSE, DatasetLoss, During, InputNode, NetworkNode, assemble_for_training
+from orbit_snn.graph import DatasetLoss, assemble_for_training
 from orbit_snn.tasks.reservoir import least_squares
-from orbit_snn.tasks.spiking_network import ScheduleConfig, SpikingNetworkConfig, spiking_network
+from orbit_snn.tasks.spiking_network import ScheduleConfig, SpikingNetworkConfig, taught
 from orbit_snn.training import PlotMaker, Raster, Task, Traces
 
 
@@ -36,30 +35,18 @@ class SpikingForceConfig(experiments.TaskConfig):
 
     def build(self, seed: int, dtype: tf.DType) -> Task:
         """See `TaskConfig.build`."""
-        step_s = self.model.dt_ms / 1e3
-        longest = max(self.schedule.seconds, self.schedule.test_seconds)
-        time = np.arange(round(longest / step_s) + 1) * step_s
-        target = np.sin(2.0 * np.pi * self.frequency_hz * time)[:, np.newaxis]
-        made = {
-            split: self.schedule.examples(target, self.model.dt_ms, dtype, split != "train")
-            for split in ("train", "validation", "test")
-        }
-        network = spiking_network(self.model, 1, seed, dtype, "task.model")
-        net = NetworkNode("network", InputNode("inputs"), network, db_name="target")
-        learned = During("learned_output", net.output, "learned", db_name="target")
-        after = During("free_output", net.output, "after", db_name="target")
-        loss = MSE.of_node(learned)
-        metrics = {
-            "loss": loss,
-            "rmse": loss**0.5,
-            "rmse_after": MSE.of_node(after) ** 0.5,
-            "rmse_shifted": DatasetLoss(
-                "rmse_shifted", self.shifted, net.output.pred, net.output.true
-            ),
-        }
-        pictures = PlotMaker(Traces(net.output, examples=1), Raster(net, examples=1))
-        assembled = assemble_for_training(loss, metrics, plot_maker=pictures)
-        return Task(*assembled, Database(made))
+        made = taught(self.model, self.schedule, self.sine, seed, dtype)
+        output = made.net.output
+        shifted = DatasetLoss("rmse_shifted", self.shifted, output.pred, output.true)
+        metrics = {**made.metrics, "rmse_shifted": shifted}
+        pictures = PlotMaker(Traces(output, examples=1), Raster(made.net, examples=1))
+        assembled = assemble_for_training(made.loss, metrics, plot_maker=pictures)
+        return Task(*assembled, made.database)
+
+    def sine(self, steps: int, step_s: float) -> np.ndarray:
+        """What is to be learned, `[steps, 1]`."""
+        time = np.arange(steps) * step_s
+        return np.sin(2.0 * np.pi * self.frequency_hz * time)[:, np.newaxis]
 
     def shifted(self, pred: np.ndarray, true: np.ndarray) -> float:
         """Root mean squared error of the last second at the best shift within a period."""

@@ -6,6 +6,8 @@ Clopath, Nat. Commun. 8:2208, 2017).
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,13 +15,15 @@ from official.modeling.hyperparams import Config
 
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ranged
-from orbit_snn.connections import Dense
 from orbit_snn.data import Examples, from_arrays
+from orbit_snn.database import SPLITS, Database
+from orbit_snn.graph import MSE, During, InputNode, NetworkNode
+from orbit_snn.graph.algebra import LossNode
 from orbit_snn.models import NeuronConfig, build_neuron
 from orbit_snn.networks import Network
-from orbit_snn.neurons import Filtered, LeakyIntegrator, Neuron
+from orbit_snn.neurons import Filtered, Neuron
 from orbit_snn.seeds import derive
-from orbit_snn.tasks.reservoir import sparse_weights
+from orbit_snn.tasks.reservoir import fixed, instant_readout, sparse_weights
 
 
 @dataclasses.dataclass
@@ -123,20 +127,62 @@ def spiking_network(
     width = config.feedback_gain
     back = np.random.default_rng(derive(seed, "feedback")).uniform(-width, width, (outputs, units))
 
-    def fixed(weights: np.ndarray) -> Dense:
-        given = lambda shape, dtype: tf.constant(weights, dtype)  # noqa: E731
-        return Dense(len(weights), units, initializer=given, trainable=False, dtype=dtype)
-
     with tf.name_scope("network"):
         heard = Filtered(neuron, config.decay_ms, config.rise_ms)
-        inputs = fixed(np.stack([first, np.full(units, config.bias)]))
-        instant = LeakyIntegrator(
-            outputs, tau_mem_ms=1e-3 * config.dt_ms, dt_ms=config.dt_ms, dtype=dtype
-        )
-        readout = Cell(instant, Dense(units, outputs, initializer="zeros", dtype=dtype))
-        return Network(
-            [Cell(heard, inputs, fixed(recurrent))], readout, feedback={"output": fixed(back)}
-        )
+        inputs = fixed(np.stack([first, np.full(units, config.bias)]), dtype)
+        hidden = Cell(heard, inputs, fixed(recurrent, dtype))
+        readout = instant_readout(units, outputs, config.dt_ms, dtype)
+        return Network([hidden], readout, feedback={"output": fixed(back, dtype)})
+
+
+class Taught(NamedTuple):
+    """A network, and what is measured while its readouts learn a signal and go on alone.
+
+    Attributes:
+      net: the network as a node.
+      loss: mean squared error of the steps to learn from.
+      metrics: that; `rmse`, its root; `rmse_after`, that of the second after it.
+      database: of the one sequence to learn from, and one without learning.
+    """
+
+    net: NetworkNode
+    loss: LossNode
+    metrics: dict[str, LossNode]
+    database: Database
+
+
+def taught(
+    model: SpikingNetworkConfig,
+    schedule: ScheduleConfig,
+    signal: Callable[[int, float], np.ndarray],
+    seed: int,
+    dtype: tf.DType,
+) -> Taught:
+    """Makes a network and the data of what it is to generate, of the config of a task.
+
+    Args:
+      model: the network.
+      schedule: when the readouts learn.
+      signal: gives so many steps of what they learn, `[T, K]`, of so many seconds each.
+      seed: of all weights.
+      dtype: of weights, states, inputs and targets.
+
+    Raises:
+      ConfigError: where the neuron model refuses a value.
+    """
+    step_s = model.dt_ms / 1e3
+    longest = max(schedule.seconds, schedule.test_seconds)
+    target = signal(round(longest / step_s) + 1, step_s)
+    examples = {
+        split: schedule.examples(target, model.dt_ms, dtype, split != "train") for split in SPLITS
+    }
+    network = spiking_network(model, target.shape[1], seed, dtype, "task.model")
+    net = NetworkNode("network", InputNode("inputs"), network, db_name="target")
+    learned = During("learned_output", net.output, "learned", db_name="target")
+    after = During("free_output", net.output, "after", db_name="target")
+    loss = MSE.of_node(learned)
+    metrics = {"loss": loss, "rmse": loss**0.5, "rmse_after": MSE.of_node(after) ** 0.5}
+    return Taught(net, loss, metrics, Database(examples))
 
 
 def first_current(neuron: Neuron, v: np.ndarray) -> np.ndarray:
