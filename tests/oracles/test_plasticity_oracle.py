@@ -368,12 +368,18 @@ def test_bounds_are_taken_at_the_weight_that_is_updated():
     assert_allclose(w, [0.5, 0.6, 0.6, 0.68])
 
 
-@pytest.mark.parametrize(("stride", "padding"), [((1, 1), "valid"), ((2, 1), "same")])
-def test_convolution_shares_the_synapses_of_a_dense_layer(stride, padding):
+@pytest.mark.parametrize(
+    ("stride", "padding", "wanted", "products"),
+    [
+        ((1, 1), "valid", (2, 2), 24),
+        ((2, 1), "same", (2, 3), (3 + 2) * (2 + 2 + 1)),
+        ((1, 1), "same", (4, 3), (2 + 3 + 3 + 2) * (2 + 2 + 1)),
+    ],
+)
+def test_convolution_shares_the_synapses_of_a_dense_layer(stride, padding, wanted, products):
     rng, size, kernel = np.random.default_rng(2), (4, 3), (3, 2)
     out, positions = conv_positions(size, kernel, stride, padding)
-    assert out == ((2, 2) if padding == "valid" else (2, 3))
-    assert len(positions) == (24 if padding == "valid" else (3 + 2) * (2 + 2 + 1))
+    assert out == wanted and len(positions) == products
     pre = 1.0 * (rng.random((6, 2, *size, 2)) < 0.4)
     post = 1.0 * (rng.random((6, 2, *out, 2)) < 0.4)
     got = conv_pair_stdp(pre, post, kernel, **PAIR, stride=stride, padding=padding)
