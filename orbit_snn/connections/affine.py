@@ -80,7 +80,7 @@ class Affine(Connection):
         if not self.kernel.trainable:
             return ()
         x, dcurrent = _rows(x), _rows(dcurrent)
-        kernel = self._of_matrix(tf.matmul(x, dcurrent, transpose_a=True))
+        kernel = self._of_matrix(_outer(x, dcurrent))
         return (kernel,) if self.bias is None else (kernel, tf.reduce_sum(dcurrent, axis=0))
 
     def presynaptic(self, x: tf.Tensor) -> tf.Tensor:
@@ -127,6 +127,13 @@ def scattered(values: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
 def _rows(x: tf.Tensor) -> tf.Tensor:
     """`[..., F]` to `[rows, F]`."""
     return tf.reshape(x, [-1, x.shape[-1]])
+
+
+def _outer(x: tf.Tensor, dcurrent: tf.Tensor) -> tf.Tensor:
+    """`x^T dcurrent`; of one row elementwise, which a compiler fuses with what is done to it."""
+    if x.shape[0] == 1:
+        return tf.transpose(x) * dcurrent
+    return tf.matmul(x, dcurrent, transpose_a=True)
 
 
 def _product(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from orbit_snn.updaters import Updatable, Updater
 
-class Connection(tf.Module, metaclass=abc.ABCMeta):
+
+class Connection(Updatable, tf.Module, metaclass=abc.ABCMeta):
     """Linear map from F inputs to N currents; the only way in which neurons touch each other.
 
     Every function takes leading dimensions of any number, so that a whole sequence `[T, B, F]` is
@@ -79,3 +81,13 @@ class Connection(tf.Module, metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables, in the order of `weight_gradient`."""
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The attributes that `parameters` are."""
+        names = {id(value): name for name, value in vars(self).items()}
+        return tuple(names[id(parameter)] for parameter in self.parameters)
+
+    def defaultupdater(self) -> Updater:
+        """An updater of all trainable variables, by the names of their attributes."""
+        return Updater(self, *self.parameter_names)

@@ -11,8 +11,9 @@ from orbit_snn.cells import Cell
 from orbit_snn.connections import Dense
 from orbit_snn.learning import BPTT, RLS, TBPTT, Eprop, Feedback, Kernel, LearningRule
 from orbit_snn.learning.base import Update, window_of
+from orbit_snn.learning.places import Place, places
 from orbit_snn.learning.rls.jacobian import output_rows
-from orbit_snn.learning.rls.layers import Layer, Place, places
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.networks import Network
 from orbit_snn.types import NetworkState
 from tests.conformance import zoo

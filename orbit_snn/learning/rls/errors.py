@@ -17,7 +17,7 @@ from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.chunk_data import made_up_batch, made_up_outputs
 from orbit_snn.learning.passes import Replay
-from orbit_snn.learning.rls.layers import Place, places
+from orbit_snn.learning.places import Place, places
 from orbit_snn.types import Batch, OutputGradients, Trajectory
 
 _STEPS, _SIZE = 4, 2

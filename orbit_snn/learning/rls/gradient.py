@@ -22,10 +22,11 @@ from orbit_snn.learning.base import Spec
 from orbit_snn.learning.eprop_factored import Factored
 from orbit_snn.learning.feedback import FeedbackMatrices
 from orbit_snn.learning.passes import Passed, Reverse, back_propagate, by_time
+from orbit_snn.learning.places import places
 from orbit_snn.learning.rls import kernel as rls_kernel
 from orbit_snn.learning.rls.errors import errors_of, taught_places
 from orbit_snn.learning.rls.kernel import Kernel
-from orbit_snn.learning.rls.layers import Layer, places
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.learning.rls.options import Options, Shapes, Shared, Solved, flat
 from orbit_snn.learning.rls.problem import by_parameter
 from orbit_snn.types import Batch

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from orbit_snn import unroll
 from orbit_snn.cells import Cell
-from orbit_snn.learning.rls.layers import Layer, Place, places
+from orbit_snn.learning.places import Place, places
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.types import CellTrajectory, OutputGradients, Trajectory
 
 

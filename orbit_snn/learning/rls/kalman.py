@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from orbit_snn.graph.sequences import NetworkNode
+from orbit_snn.learning.places import Place
 from orbit_snn.learning.rls.jacobian import output_rows
-from orbit_snn.learning.rls.layers import Layer, Place
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.learning.rls.problem import Changes, Problem, Rows, Window, by_parameter, relative
 
 

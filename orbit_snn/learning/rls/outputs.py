@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from orbit_snn.learning.feedback import FeedbackMatrices
+from orbit_snn.learning.places import Place
 from orbit_snn.learning.rls.errors import Errors
 from orbit_snn.learning.rls.inversion import Inversion
-from orbit_snn.learning.rls.layers import Layer, Place
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.learning.rls.options import flat
 from orbit_snn.learning.rls.problem import Linear, Rows, Window, relative
 

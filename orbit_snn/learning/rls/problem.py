@@ -8,8 +8,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from orbit_snn.graph.module import GraphState
+from orbit_snn.learning.places import Place
 from orbit_snn.learning.rls.errors import Errors
-from orbit_snn.learning.rls.layers import Layer, Place
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.types import Trajectory
 
 Changes = list[tuple[tf.Variable, tf.Tensor]]

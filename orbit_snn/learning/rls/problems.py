@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.learning.feedback import FeedbackMatrices
+from orbit_snn.learning.places import Place, places
 from orbit_snn.learning.rls.inputs import FilteredInputs, OwnInputs, linear_filter
 from orbit_snn.learning.rls.inversion import inversion
 from orbit_snn.learning.rls.kalman import Outputs
-from orbit_snn.learning.rls.layers import Layer, Place, places
+from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.learning.rls.options import Options
 from orbit_snn.learning.rls.outputs import Currents, Rates
 from orbit_snn.learning.rls.problem import Problem, gigabytes

@@ -1,0 +1,181 @@
+"""What a rule adds to a parameter over some steps, of one replica's samples."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from orbit_snn.learning.plasticity.synaptic import (
+    Product,
+    Rates,
+    Seen,
+    SeparableRule,
+    SynapsewiseRule,
+)
+from orbit_snn.learning.plasticity.trainers import Unit
+from orbit_snn.monitors import Record
+from orbit_snn.unroll.folding import accumulated
+
+BatchReduction = Callable[..., tf.Tensor]
+"""Of the samples' updates, `(tensor, axis) -> tensor`: `tf.reduce_mean`, `tf.reduce_max`, ..."""
+
+
+class Parts(NamedTuple):
+    """Positive and negative part of an update, of a parameter's shape."""
+
+    pos: tf.Tensor
+    neg: tf.Tensor
+
+
+def seen_by(
+    unit: Unit, record: Record, values: dict[str, tf.Tensor], reward: tf.Tensor | None, mask: Any
+) -> Seen:
+    """What a unit's rule looks at; steps that are not real have no spikes.
+
+    Args:
+      unit: the unit.
+      record: of its cell.
+      values: of its monitors.
+      reward: `[T, B]` or None.
+      mask: `[T, B]` or None.
+    """
+    arriving = record.inputs if unit.state.connection == "feedforward" else record.recurrent
+    pre, post = (tf.cast(x > 0.0, unit.state.dtype) for x in (arriving, record.outputs))
+    if mask is not None:
+        real = tf.cast(mask, unit.state.dtype)[..., tf.newaxis]
+        pre, post = real * pre, real * post
+    if reward is not None:
+        reward = tf.cast(reward, unit.state.dtype)
+    return Seen(pre, post, values, reward, unit.cell.neuron.dt_ms)
+
+
+def summed(unit: Unit, seen: Seen, remembered: Any) -> tuple[Parts, Any]:
+    """Parts summed over steps and samples, and what the rule remembers."""
+    rule, connection = unit.rule, unit.connection
+    rates = {name: tf.convert_to_tensor(rate) for name, rate in unit.state.rates.items()}
+    if isinstance(rule, SeparableRule):
+        products = rule.products(seen, rates)
+        return Parts(*(_product(unit, products, side) for side in ("pos", "neg"))), ()
+
+    def at(t: Any, carry: Any) -> Any:
+        totals, remembered = carry
+        *parts, remembered = _synapsewise(unit, seen, rates, t, remembered)
+        added = [total + tf.reduce_sum(x, axis=0) for total, x in zip(totals, parts, strict=True)]
+        return added, remembered
+
+    steps, rows = seen.pre.shape[0], connection.presynaptic(seen.pre[0]).shape[-1]
+    zeros = tf.zeros([rows, connection.units], unit.state.dtype)
+    totals, remembered = accumulated(steps, at, ([zeros, zeros], remembered))
+    return Parts(*(_of_param(unit, total) for total in totals)), remembered
+
+
+def stepwise(
+    unit: Unit,
+    seen: Seen,
+    remembered: Any,
+    reduction: BatchReduction,
+    joined: Callable[..., tf.Tensor],
+) -> tuple[Parts, Any]:
+    """Parts whose samples are reduced in every step, and whose steps are joined one by one.
+
+    Args:
+      unit: the unit.
+      seen: what its rule looks at.
+      remembered: by the rule.
+      reduction: of samples.
+      joined: see `Accumulator.joined`.
+    """
+    rates = {name: tf.convert_to_tensor(rate) for name, rate in unit.state.rates.items()}
+
+    def at(t: Any, carry: Any) -> Any:
+        totals, remembered = carry
+        *parts, remembered = _synapsewise(unit, seen, rates, t, remembered)
+        reduced = [_reduced(unit, x, reduction) for x in parts]
+        pairs = zip(totals, reduced, strict=True)
+        return [joined(total, x, tf.cast(t, tf.int32)) for total, x in pairs], remembered
+
+    zeros = tf.zeros(parameter(unit).shape, unit.state.dtype)
+    steps = seen.pre.shape[0]
+    totals, remembered = accumulated(steps, at, ([zeros, zeros], remembered))
+    return Parts(*totals), remembered
+
+
+def parameter(unit: Unit) -> tf.Variable:
+    """The variable that a unit's rule changes."""
+    return getattr(unit.connection, unit.rule.param)
+
+
+def start(unit: Unit, batch_size: int) -> Any:
+    """What a unit's rule remembers before the first step."""
+    rule = unit.rule
+    if not isinstance(rule, SynapsewiseRule):
+        return ()
+    connection = unit.connection
+    like = tf.zeros([batch_size, connection.inputs], unit.state.dtype)
+    rows = connection.presynaptic(like).shape[-1]
+    return rule.start([batch_size, rows, connection.units], unit.state.dtype)
+
+
+def _product(unit: Unit, products: Sequence[Product], side: str) -> tf.Tensor:
+    own = [product for product in products if product.side == side]
+    if not own:
+        return tf.zeros(parameter(unit).shape, unit.state.dtype)
+    dtype = parameter(unit).dtype
+    pre = tf.cast(tf.concat([product.pre for product in own], axis=0), dtype)
+    post = tf.cast(tf.concat([product.post for product in own], axis=0), dtype)
+    return _index(unit, unit.connection.weight_gradient(pre, post))
+
+
+def _synapsewise(unit: Unit, seen: Seen, rates: Rates, t: Any, remembered: Any) -> tuple:
+    """Positive and negative part of step t, `[B, P, N]`, and what is remembered."""
+    rule, connection = unit.rule, unit.connection
+    if isinstance(rule, SynapsewiseRule):
+        return rule.step(_step_of(unit, seen, t), remembered, rates)
+    assert isinstance(rule, SeparableRule)
+    products = rule.products(_slice(seen, t), rates)
+    found = []
+    for side in ("pos", "neg"):
+        terms = [
+            connection.presynaptic(pre[0])[..., tf.newaxis] * post[0][:, tf.newaxis, :]
+            for own, pre, post in products
+            if own == side
+        ]
+        found.append(tf.add_n(terms) if terms else None)
+    like = next(x for x in found if x is not None)
+    return (*(tf.zeros_like(like) if x is None else x for x in found), ())
+
+
+def _step_of(unit: Unit, seen: Seen, t: Any) -> Seen:
+    """One step, with a dimension for the other side of the synapses."""
+    rows = lambda x: unit.connection.presynaptic(x)[..., tf.newaxis]  # noqa: E731
+    columns = lambda x: x[:, tf.newaxis, :]  # noqa: E731
+    values = {
+        name: (rows if unit.monitors[name].look.presynaptic else columns)(x[t + 1])
+        for name, x in seen.values.items()
+    }
+    reward = None if seen.reward is None else seen.reward[t][:, tf.newaxis, tf.newaxis]
+    return Seen(rows(seen.pre[t]), columns(seen.post[t]), values, reward, seen.dt_ms)
+
+
+def _slice(seen: Seen, t: Any) -> Seen:
+    """Step t as a window of one step."""
+    values = {name: x[t : t + 2] for name, x in seen.values.items()}
+    values = {name: tf.ensure_shape(x, [2, *x.shape[1:]]) for name, x in values.items()}
+    one = lambda x: x[t][tf.newaxis]  # noqa: E731
+    reward = None if seen.reward is None else one(seen.reward)
+    return Seen(one(seen.pre), one(seen.post), values, reward, seen.dt_ms)
+
+
+def _reduced(unit: Unit, samples: tf.Tensor, reduction: BatchReduction) -> tf.Tensor:
+    """Of `[B, P, N]`, what the samples come to, of the parameter's shape."""
+    return reduction(tf.stack([_of_param(unit, x) for x in tf.unstack(samples)]), axis=0)
+
+
+def _of_param(unit: Unit, products: tf.Tensor) -> tf.Tensor:
+    """Products `[P, N]` in the parameter's shape."""
+    return _index(unit, unit.connection.synapses(tf.cast(products, parameter(unit).dtype)))
+
+
+def _index(unit: Unit, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    names = unit.connection.parameter_names
+    return tf.cast(gradients[names.index(unit.rule.param)], unit.state.dtype)

@@ -1,0 +1,260 @@
+"""What learns in a model: units, parameters that they share, and monitors that they pool."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from orbit_snn.accumulators import Accumulator
+from orbit_snn.connections import Connection
+from orbit_snn.graph import GraphError, TrainingModules
+from orbit_snn.graph.loss_module import feature_of
+from orbit_snn.learning.places import Place, places
+from orbit_snn.learning.plasticity import contributions
+from orbit_snn.learning.plasticity.contributions import BatchReduction, Parts
+from orbit_snn.learning.plasticity.limits import Limits
+from orbit_snn.learning.plasticity.trainers import IndependentCellTrainer, Unit
+from orbit_snn.monitors import Monitor, Record, record
+from orbit_snn.types import Batch, Trajectory
+from orbit_snn.unroll.folding import folded
+from orbit_snn.updaters import Updater
+
+_CONNECTIONS = ("feedforward", "recurrent")
+
+
+class Learner(NamedTuple):
+    """A unit and where its cell is."""
+
+    unit: Unit
+    place: Place
+
+
+class Local(NamedTuple):
+    """What one replica makes of a window.
+
+    Attributes:
+      parts: of every learner, of its parameter's shape: sums over steps, sums over samples or what
+        else they are reduced to.
+      count: of steps, `[]`.
+      lasting: what outlives a sequence, mean over samples.
+      folds: of every monitor, after the window.
+      remembered: by every learner's rule, after the window.
+    """
+
+    parts: tuple[Parts, ...]
+    count: tf.Tensor
+    lasting: tuple[tf.Tensor, ...]
+    folds: tuple[Any, ...]
+    remembered: tuple[Any, ...]
+
+
+class Learners:
+    """All units of some trainers on a model.
+
+    Args:
+      modules: the model.
+      trainers: one a rule; they register every connection that their rule can change.
+      limits: of weights, for connections that have no updater yet.
+      reduction: of steps, for those too.
+
+    Attributes:
+      members: every unit and its place.
+      parameters: that they change, each once.
+      lasting: place, variable and function of a state, of what outlives a sequence.
+
+    Raises:
+      GraphError: where nothing can learn.
+      ValueError: for an updater that reduces otherwise.
+    """
+
+    def __init__(
+        self,
+        modules: TrainingModules,
+        trainers: Sequence[IndependentCellTrainer],
+        limits: Limits,
+        reduction: str,
+    ):
+        every = [place for node in modules.model.networks for place in places(node)]
+        self.members = tuple(
+            Learner(trainer.register_cell(f"{place.name}.{name}", place.cell, name), place)
+            for place in every
+            for name in _CONNECTIONS
+            for trainer in trainers
+            if _can_change(trainer, place, name, limits, reduction)
+        )
+        if not self.members:
+            wanted = ", ".join(sorted({trainer.rule.param for trainer in trainers}))
+            raise GraphError(
+                f"no connection of the model has a trained {wanted}, so nothing can learn; make "
+                "one with trainable=True."
+            )
+        units = [unit for unit, _ in self.members]
+        found = {contributions.parameter(unit).ref(): unit for unit in units}
+        self._by_parameter = tuple(found.values())
+        self.parameters = tuple(map(contributions.parameter, self._by_parameter))
+        learning = {place.name: place for _, place in self.members}.values()
+        self.lasting = tuple(
+            (place, variable, value)
+            for place in learning
+            for variable, value in getattr(place.cell.neuron, 'lasting', ())
+        )
+        looks = [
+            (place, monitor) for unit, place in self.members for monitor in unit.monitors.values()
+        ]
+        self._looks = {(place.name, monitor): (place, monitor) for place, monitor in looks}
+
+    @property
+    def waiting(self) -> tuple[tf.Variable, ...]:
+        """Of every parameter: accumulated positive part and count, negative part and count."""
+        accumulators = map(_accumulator, self._by_parameter)
+        return tuple(v for accumulator in accumulators for v in accumulator.variables_of_parts)
+
+    def start(self, batch_size: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Folds and what rules remember before the first step."""
+        folds = []
+        for place, monitor in self._looks.values():
+            size = monitor.look.width(place.cell)
+            like = tf.zeros([batch_size, size], place.cell.neuron.dtype)
+            folds.append(monitor.reducer.start(like))
+        return tuple(folds), tuple(contributions.start(u, batch_size) for u, _ in self.members)
+
+    def local(
+        self,
+        trajectories: Mapping[str, Trajectory],
+        batch: Batch,
+        reward: tf.Tensor | None,
+        folds: Sequence[Any],
+        remembered: Sequence[Any],
+        reduction: BatchReduction | None,
+    ) -> Local:
+        """What the samples of one replica add in a window.
+
+        Args:
+          trajectories: of the networks.
+          batch: features of the window, for masks.
+          reward: `[B, T]`, or `[B]` of all steps.
+          folds: before the window.
+          remembered: before the window.
+          reduction: of samples in every step; None to sum steps and samples at once.
+        """
+        records = {p.name: record(p.trajectory(trajectories)) for _, p in self.members}
+        values, folds = self._observed(records, folds)
+        parts, kept = [], []
+        for (unit, place), before in zip(self.members, remembered, strict=True):
+            own = {name: values[place.name, m] for name, m in unit.monitors.items()}
+            given = _over_steps(reward, records[place.name].outputs.shape[0])
+            mask = _mask(place, batch)
+            seen = contributions.seen_by(unit, records[place.name], own, given, mask)
+            if reduction is None:
+                part, after = contributions.summed(unit, seen, before)
+            else:
+                joined = _accumulator(unit).joined
+                part, after = contributions.stepwise(unit, seen, before, reduction, joined)
+            parts.append(part)
+            kept.append(after)
+        lasting = (
+            tf.reduce_mean(value(place.trajectory(trajectories).final), axis=0)
+            for place, _, value in self.lasting
+        )
+        steps = next(iter(records.values())).outputs.shape[0]
+        return Local(tuple(parts), tf.constant(steps), tuple(lasting), folds, tuple(kept))
+
+    def _observed(
+        self, records: Mapping[str, Record], folds: Sequence[Any]
+    ) -> tuple[dict[tuple[str, Monitor], tf.Tensor], tuple[Any, ...]]:
+        """Values of all monitors, `[T + 1, ...]`, and their folds after the window."""
+        observed = []
+        for place, monitor in self._looks.values():
+            seen = monitor.look(records[place.name])
+            observed.append([tf.cast(x, place.cell.neuron.dtype) for x in seen])
+        reducers = [monitor.reducer for _, monitor in self._looks.values()]
+        values, after = folded(reducers, observed, folds)
+        return dict(zip(self._looks, values, strict=True)), tuple(after)
+
+    def together(self, parts: Sequence[Parts], count: tf.Tensor) -> list[tuple[Parts, tf.Tensor]]:
+        """Of every parameter, what all its learners add, and how many contributions that is."""
+        found = []
+        for first in self._by_parameter:
+            joined = _accumulator(first).joined
+            pairs = zip(self.members, parts, strict=True)
+            own = [part for (unit, _), part in pairs if _same(unit, first)]
+            total = own[0]
+            for more in own[1:]:
+                total = Parts(*(joined(a, b, count) for a, b in zip(total, more, strict=True)))
+            found.append((total, count * len(own)))
+        return found
+
+    def after(self, found: Sequence[tuple[Parts, tf.Tensor]]) -> list[tf.Tensor]:
+        """New values of the parameters."""
+        values = []
+        for unit, (parts, count) in zip(self._by_parameter, found, strict=True):
+            variable = contributions.parameter(unit)
+            accumulator = _accumulator(unit)
+            reduced = [tf.cast(accumulator.reduced(x, count), variable.dtype) for x in parts]
+            now = tf.convert_to_tensor(variable)
+            values.append(_updater(unit).updated(unit.rule.param, now, *reduced))
+        return values
+
+    def accumulated(
+        self, found: Sequence[tuple[Parts, tf.Tensor]]
+    ) -> list[tuple[Parts, tf.Tensor]]:
+        """What was found, with what waits already."""
+        every = []
+        for unit, (parts, count) in zip(self._by_parameter, found, strict=True):
+            accumulator = _accumulator(unit)
+            pos, before, neg, _ = map(tf.convert_to_tensor, accumulator.variables_of_parts)
+            sides = ((pos, parts.pos), (neg, parts.neg))
+            joined = [accumulator.joined(old, tf.cast(x, old.dtype), before) for old, x in sides]
+            every.append((Parts(*joined), before + count))
+        return every
+
+
+def _can_change(
+    trainer: IndependentCellTrainer, place: Place, name: str, limits: Limits, reduction: str
+) -> bool:
+    """Whether a trainer's rule can change a connection, which then has an updater."""
+    connection: Connection | None = getattr(place.cell, name)
+    param = trainer.rule.param
+    if connection is None or param not in connection.parameter_names:
+        return False
+    updater = connection.updater
+    if updater is None:
+        updater = Updater(connection, *connection.parameter_names, reduction=reduction)
+        limits.put_on(updater, param)
+        connection.updater = updater
+    found = updater.accumulator(param).reduction
+    if found != reduction:
+        raise ValueError(
+            f"the updater of {place.name}.{name} reduces by {found} and step_reduction is "
+            f"{reduction}; make them equal."
+        )
+    return True
+
+
+def _updater(unit: Unit) -> Updater:
+    updater = unit.connection.updater
+    if updater is None:
+        raise ValueError(f"the connection of {unit.key} lost its updater; register it again.")
+    return updater
+
+
+def _accumulator(unit: Unit) -> Accumulator:
+    return _updater(unit).accumulator(unit.rule.param)
+
+
+def _same(unit: Unit, other: Unit) -> bool:
+    return contributions.parameter(unit) is contributions.parameter(other)
+
+
+def _over_steps(reward: tf.Tensor | None, steps: int) -> tf.Tensor | None:
+    """`[B, T]`, `[B, T, 1]` or `[B]` as `[T, B]`."""
+    if reward is None:
+        return None
+    if reward.shape.rank == 1:
+        return tf.tile(reward[tf.newaxis], [steps, 1])
+    return tf.transpose(tf.reshape(reward, [reward.shape[0], steps]))
+
+
+def _mask(place: Place, batch: Batch) -> tf.Tensor | None:
+    node = place.node.mask
+    return None if node is None else tf.transpose(batch[feature_of(node)])
