@@ -23,6 +23,9 @@ Initializer = str | Callable[..., tf.Tensor]
 PerNeuron = float | Sequence[float]
 """A quantity of a population: one number for all neurons, or one each, `[N]`."""
 
+PerComponent = float | Sequence[float]
+"""A quantity of adaptation: one number for all of its components, or one each, `[K]`."""
+
 
 class CellTrajectory(NamedTuple):
     """What the forward pass of one cell leaves for a learning rule, time-major.

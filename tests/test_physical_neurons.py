@@ -8,7 +8,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orbit_snn.neurons import LIF, Filtered, Izhikevich, Neuron, Theta, VoltageLIF
+from orbit_snn.neurons import (
+    EIF,
+    GLIF2,
+    LIF,
+    QIF,
+    AdaptiveVoltageLIF,
+    AdEx,
+    CurrentBased,
+    Delta,
+    DoubleExponential,
+    Filtered,
+    Izhikevich,
+    Neuron,
+    SingleExponential,
+    Theta,
+    VoltageLIF,
+)
 from orbit_snn.surrogate import Surrogate
 from tests.conformance import eprop, zoo
 
@@ -45,6 +61,34 @@ def izhikevich(units, through=False, **kind):
     )
 
 
+def adaptive(units, through=False, **kind):
+    kind |= {"reset_gradient": through, "surrogate": WIDE}
+    constants = (4.0, 0.1, -0.2, 0.5, 0.7, (6.0, 30.0), (0.2, 0.1))
+    return AdaptiveVoltageLIF(units, *constants, refractory_ms=2.0, **kind)
+
+
+def glif2(units, through=False, **kind):
+    kind |= {"reset_gradient": through, "surrogate": WIDE}
+    return GLIF2(units, 4.0, 0.0, 0.5, 0.8, 0.4, 0.2, 9.0, 0.15, refractory_ms=0.0, **kind)
+
+
+def qif(units, through=False, **kind):
+    kind |= {"reset_gradient": through, "surrogate": WIDE, "dt_ms": 1.0}
+    return QIF(units, 4.0, 0.0, 0.5, 2.0, 0.8, -0.1, 2.0, refractory_ms=2.0, **kind)
+
+
+def eif(units, **kind):
+    kind |= {"surrogate": WIDE, "dt_ms": 1.0}
+    return EIF(units, 4.0, 0.1, 0.4, 0.3, 0.8, -0.1, 1.0, refractory_ms=2.0, **kind)
+
+
+def adex(units, through=False, refractory=0.0, **kind):
+    kind |= {"reset_gradient": through, "surrogate": WIDE, "dt_ms": 1.0}
+    components = ((5.0, 20.0), (0.3, -0.1), (0.2, 0.1))
+    constants = (4.0, 0.1, 0.4, 0.3, 0.8, -0.1, 1.0, *components)
+    return AdEx(units, *constants, refractory_ms=refractory, **kind)
+
+
 def theta(units, through=False, **kind):
     return Theta(units, reset_gradient=through, surrogate=WIDE, dt_ms=400.0, **kind)
 
@@ -54,6 +98,23 @@ ROWS = [
     Made("voltage-lif-through", make=lambda *a, **k: voltage_lif(*a, through=True, **k)),
     Made("izhikevich", make=izhikevich),
     Made("izhikevich-through", make=lambda *a, **k: izhikevich(*a, through=True, **k)),
+    Made("adaptive", make=adaptive),
+    Made("adaptive-through", make=lambda *a, **k: adaptive(*a, through=True, **k)),
+    Made("glif2", make=glif2),
+    Made("glif2-through", make=lambda *a, **k: glif2(*a, through=True, **k)),
+    Made("qif", make=qif),
+    Made("eif", make=eif),
+    Made("adex-through", make=lambda *a, **k: adex(*a, through=True, **k)),
+    Made("adex-refractory", make=lambda *a, **k: adex(*a, refractory=2.0, **k)),
+    Made("delta", make=lambda *a, **k: CurrentBased(eif(*a, **k), Delta(0.8))),
+    Made(
+        "single",
+        make=lambda *a, **k: CurrentBased(adaptive(*a, **k), SingleExponential(2.0, 3.0)),
+    ),
+    Made(
+        "double",
+        make=lambda *a, **k: CurrentBased(LIF(*a, **k), DoubleExponential(4.0, 1.5, 4.0)),
+    ),
     Made("theta", make=theta),
     Made("theta-through", make=lambda *a, **k: theta(*a, through=True, **k)),
     Made("filtered", make=lambda *a, **k: Filtered(LIF(*a, threshold=0.6, **k), 900.0, 300.0)),

@@ -1,12 +1,16 @@
 """The contract of a neuron model, and the parameter that its files share."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from orbit_snn.types import State
+
+Lasting = tuple[tuple[tf.Variable, Callable[[State], tf.Tensor]], ...]
+"""Pairs of a variable `[N]` and a function from a state to its value in each example, `[B, N]`."""
 
 
 class Neuron(tf.Module, metaclass=abc.ABCMeta):
@@ -21,6 +25,13 @@ class Neuron(tf.Module, metaclass=abc.ABCMeta):
         for t in range(T):
             state = neuron.step(state, current[t])
             z[t] = neuron.output(state)
+
+    What outlives a sequence, such as a threshold that adapts over a whole training, is a variable
+    that does not depend on the example. `initial_state` starts from it, and `lasting` says what a
+    sequence makes of it in each example; nothing changes it but a rule that wants to:
+
+        for variable, value in neuron.lasting:
+            variable.assign(tf.reduce_mean(value(state), axis=0))
 
     Attributes:
       units: number of neurons, N.
@@ -57,6 +68,20 @@ class Neuron(tf.Module, metaclass=abc.ABCMeta):
     def parameters(self) -> tuple[tf.Variable, ...]:
         """Trainable variables of the model itself, such as time constants."""
         return tuple(self.trainable_variables)
+
+    @property
+    def lasting(self) -> Lasting:
+        """What outlives a sequence: each variable, and its value after a state; here nothing."""
+        return ()
+
+
+def lasting_inside(neuron: Neuron, inner: Callable[[State], State]) -> Lasting:
+    """`neuron.lasting` of a population around it, in whose state `inner` finds the neuron's own."""
+
+    def outside(value: Callable[[State], tf.Tensor]) -> Callable[[State], tf.Tensor]:
+        return lambda state: value(inner(state))
+
+    return tuple((variable, outside(value)) for variable, value in neuron.lasting)
 
 
 class Parameter(tf.Module):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from orbit_snn.decay import decay
-from orbit_snn.neurons.base import Neuron
+from orbit_snn.neurons.base import Lasting, Neuron, lasting_inside
 from orbit_snn.types import State
 
 
@@ -75,3 +75,8 @@ class Filtered(Neuron):
     def output(self, state: FilteredState) -> tf.Tensor:
         """The filtered spikes, in spikes a second."""
         return state.r
+
+    @property
+    def lasting(self) -> Lasting:
+        """That of the neurons."""
+        return lasting_inside(self.neuron, lambda state: state.inner)

@@ -1,11 +1,12 @@
 """Several neuron models in one population."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from orbit_snn.neurons.base import Neuron
+from orbit_snn.neurons.base import Lasting, Neuron, lasting_inside
 from orbit_snn.types import State
 
 
@@ -48,6 +49,14 @@ class Mixed(Neuron):
         """Outputs of the parts, one after the other."""
         parts = zip(self.populations, state, strict=True)
         return tf.concat([part.output(own) for part, own in parts], axis=-1)
+
+    @property
+    def lasting(self) -> Lasting:
+        """That of the parts, of `[B, N_part]` each."""
+        every = enumerate(self.populations)
+        return tuple(
+            pair for i, part in every for pair in lasting_inside(part, operator.itemgetter(i))
+        )
 
 
 def parts(neuron: Neuron, *states: Any) -> list[tuple[Any, ...]]:
