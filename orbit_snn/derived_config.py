@@ -30,7 +30,7 @@ def config_class(
 
     Args:
       built: a class whose constructor's arguments have types and defaults; an argument that is a
-        dataclass itself becomes a sub-config.
+        dataclass itself becomes a sub-config, one of several dataclasses a one-of.
       skip: arguments that the config leaves out.
       extra: more fields, by name, as pairs of type and dataclass field.
     """
@@ -45,7 +45,10 @@ def config_class(
                 "config is made from them."
             )
         kind, default = hints[name], argument.default
-        if dataclasses.is_dataclass(kind):
+        if _is_choice(kind):
+            made_one_of = _choice_of(name, kind, default)
+            fields.append((name, made_one_of, dataclasses.field(default_factory=made_one_of)))
+        elif dataclasses.is_dataclass(kind):
             nested = config_class(typing.cast(type, kind))
             values = dataclasses.asdict(default)
             fields.append(
@@ -90,13 +93,33 @@ def build(built: type, config: Config, key: str, **arguments: Any) -> Any:
         for name in accepted:
             if name not in arguments and hasattr(config, name):
                 value = getattr(config, name)
-                nested = isinstance(value, Config)
-                arguments[name] = build(hints[name], value, f"{key}.{name}") if nested else value
+                where = f"{key}.{name}"
+                if isinstance(value, OneOfConfig):
+                    chosen = _members(hints[name])[value.type]
+                    value = build(chosen, value.get(), f"{where}.{value.type}")
+                elif isinstance(value, Config):
+                    value = build(hints[name], value, where)
+                arguments[name] = value
         return built(**arguments)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
+
+
+def _is_choice(kind: Any) -> bool:
+    """Whether a type is one of several dataclasses."""
+    members = typing.get_args(kind) if isinstance(kind, types.UnionType) else ()
+    return bool(members) and all(map(dataclasses.is_dataclass, members))
+
+
+def _members(kind: Any) -> dict[str, type]:
+    return {snake_case(member.__name__): member for member in typing.get_args(kind)}
+
+
+def _choice_of(name: str, kind: Any, default: Any) -> Any:
+    members = typing.get_args(kind)
+    return one_of(f"{name.title()}Config", members, snake_case(type(default).__name__))
 
 
 def _hints(built: type) -> dict[str, Any]:

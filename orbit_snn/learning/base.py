@@ -225,6 +225,10 @@ class LearningRule(tf.Module, metaclass=abc.ABCMeta):
         """
         return passed
 
+    def report(self) -> dict[str, float]:
+        """Numbers about the rule's own variables and what it changes, at the end of a loop."""
+        return {}
+
     def problem(self) -> str:
         """What is wrong with the rule's own variables and what to do, or nothing."""
         return ""

@@ -183,7 +183,7 @@ class Trainer(orbit.StandardTrainer):
         (loss,) = (float(v) for v in modules.loss.values(losses))
         known = {key: value for key, value in sums.items() if key not in self._unreported}
         reported = modules.evaluator.results(known, learning=True)
-        results = {"loss": loss, **reported, **measured}
+        results = {"loss": loss, **reported, **measured, **self.rule.report()}
         step = int(self.global_step.numpy())
         if problem := self.rule.problem():
             raise TrainingError(f"in the loop that ended at step {step}: {problem}")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orbit_snn.connections import Dense, Sparse
-from orbit_snn.learning.plasticity import STDP, Plasticity
+from orbit_snn.connections import Dense
+from orbit_snn.learning.plasticity import Plasticity
 from tests.conformance import plasticity as zoo
 from tests.oracles import plasticity as oracle
 

@@ -96,12 +96,18 @@ class Learners:
         self.lasting = tuple(
             (place, variable, value)
             for place in learning
-            for variable, value in getattr(place.cell.neuron, 'lasting', ())
+            for variable, value in place.cell.neuron.lasting
         )
         looks = [
             (place, monitor) for unit, place in self.members for monitor in unit.monitors.values()
         ]
         self._looks = {(place.name, monitor): (place, monitor) for place, monitor in looks}
+
+    @property
+    def named_parameters(self) -> list[tuple[str, tf.Variable]]:
+        """Parameters by connection, such as `net.cell0.feedforward.kernel`."""
+        units = zip(self._by_parameter, self.parameters, strict=True)
+        return [(f"{unit.key}.{unit.rule.param}", variable) for unit, variable in units]
 
     @property
     def waiting(self) -> tuple[tf.Variable, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from orbit_snn.accumulators import Accumulator
@@ -18,7 +19,6 @@ from orbit_snn.learning.base import (
     check_steps,
     windows_of,
 )
-from orbit_snn.learning.plasticity.contributions import Parts
 from orbit_snn.learning.plasticity.homeostasis import LinearHomeostasis
 from orbit_snn.learning.plasticity.kernels import KernelSTDP
 from orbit_snn.learning.plasticity.learners import Learners
@@ -28,8 +28,6 @@ from orbit_snn.learning.plasticity.stdp import STDP, TripletSTDP
 from orbit_snn.learning.plasticity.synaptic import SynapticRule
 from orbit_snn.learning.plasticity.trainers import IndependentCellTrainer
 from orbit_snn.types import Batch
-
-REPORTED = ("potentiation", "depression", "weight_change")
 
 
 class PlasticityState(NamedTuple):
@@ -111,7 +109,6 @@ class Plasticity(LearningRule):
         self.step_reduction = step_reduction
         self.reward = reward
         self.limits = limits
-        self.reported = REPORTED
         self._learners: Learners | None = None
 
     def prepare(self, modules: TrainingModules, spec: Spec, steps: int) -> None:
@@ -235,8 +232,7 @@ class Plasticity(LearningRule):
         over = tf.reduce_sum if self.batch_reduction == "sum" else tf.reduce_mean
         parts = tf.nest.map_structure(lambda x: over(x, axis=0), parts)
         found = self.learners.together(parts, count[0])
-        before = [tf.convert_to_tensor(variable) for variable in self.learners.parameters]
-        after, waiting = self._applied(found, before)
+        after, waiting = self._applied(found)
         every = [tf.reduce_mean(x, axis=0) for x in lasting]
         return Learned(
             (),
@@ -244,12 +240,9 @@ class Plasticity(LearningRule):
             passed.sums,
             reports,
             (*after, *every, *waiting),
-            _measured([parts for parts, _ in found], before, after),
         )
 
-    def _applied(
-        self, found: list[Any], before: list[tf.Tensor]
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def _applied(self, found: list[Any]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Parameters after the window, and updates that wait."""
         learners = self.learners
         if self.sequences == 1:
@@ -257,23 +250,15 @@ class Plasticity(LearningRule):
         found = learners.accumulated(found)
         pending = self.pending + 1
         now = pending >= self.sequences
-        after = learners.after(found)
-        after = [tf.where(now, new, old) for new, old in zip(after, before, strict=True)]
+        pairs = zip(learners.after(found), learners.parameters, strict=True)
+        after = [tf.where(now, new, old) for new, old in pairs]
         rest = [x for (pos, neg), count in found for x in (pos, count, neg, count)]
         return after, [tf.where(now, tf.zeros_like(x), x) for x in (*rest, pending)]
 
-
-def _measured(
-    parts: Sequence[Parts], before: Sequence[tf.Tensor], after: Sequence[tf.Tensor]
-) -> dict[str, tf.Tensor]:
-    """Sum and count of each of `REPORTED`."""
-    moves = [new - old for new, old in zip(after, before, strict=True)]
-    values = (
-        tf.add_n([tf.reduce_mean(pos) for pos, _ in parts]),
-        tf.add_n([tf.reduce_mean(neg) for _, neg in parts]),
-        tf.math.divide_no_nan(tf.linalg.global_norm(moves), tf.linalg.global_norm(before)),
-    )
-    return {
-        name: tf.stack([value, tf.ones_like(value)])
-        for name, value in zip(REPORTED, values, strict=True)
-    }
+    def report(self) -> dict[str, float]:
+        """Mean and standard deviation of every parameter that learns."""
+        found = {}
+        for name, variable in self.learners.named_parameters:
+            values = variable.numpy().astype(np.float64)
+            found[f"{name}/mean"], found[f"{name}/std"] = values.mean(), values.std()
+        return found
