@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from orbit_snn.cells import Cell
-from orbit_snn.connections import Dense
+from orbit_snn.connections import Conv2D, Dense, OneToOne
 from orbit_snn.graph import (
     L2,
     MSE,
@@ -457,6 +457,15 @@ def test_weights_are_those_in_effect():
     ]
     np.testing.assert_array_equal(shown["cell0 recurrent"], 2 - 2 * np.eye(6))
     np.testing.assert_array_equal(shown["cell1 feedforward"], cells[1].feedforward.kernel)
+
+
+def test_weights_of_a_convolution_have_a_column_for_each_filter():
+    images, own = Conv2D((4, 5, 2), 3, (2, 3), bias=True), OneToOne(27)
+    network = Network([Cell(LIF(27), images), Cell(LIF(27), own)])
+    net = NetworkNode("network", InputNode("inputs"), network)
+    figure = PlotMaker(Weights(net)).figures([{"weight": np.ones(1)}])["weights/network"]
+    (shown,) = (ax.images[0].get_array() for ax in figure.axes if ax.images)
+    np.testing.assert_array_equal(shown, images.kernel.numpy().reshape(12, 3))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 0.0])

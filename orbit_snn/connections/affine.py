@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from orbit_snn.connections.base import Connection
@@ -42,9 +43,7 @@ class Affine(Connection):
     def _make(self, values: tf.Tensor, bias: bool, trainable: bool) -> None:
         """The kernel with these values, and a bias of 0 if there is one."""
         with self.name_scope:
-            self.kernel = tf.Variable(values, trainable=trainable, name="kernel")
-            zeros = tf.zeros([self.units], values.dtype)
-            self.bias = tf.Variable(zeros, trainable, name="bias") if bias else None
+            self.kernel, self.bias = variables(values, self.units if bias else 0, trainable)
 
     @abc.abstractmethod
     def _matrix(self, kernel: tf.Tensor) -> tf.Tensor:
@@ -85,9 +84,7 @@ class Affine(Connection):
 
     def presynaptic(self, x: tf.Tensor) -> tf.Tensor:
         """The inputs and, for a bias, 1."""
-        if not self.kernel.trainable:
-            return x[..., :0]
-        return x if self.bias is None else tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
+        return presynaptic(x, self.kernel, self.bias)
 
     def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """What belongs to the kernel of all rows but the bias's; the bias's."""
@@ -106,9 +103,36 @@ class Affine(Connection):
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:
         """The kernel and the bias."""
-        if not self.kernel.trainable:
-            return ()
-        return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
+        return trained(self.kernel, self.bias)
+
+
+def variables(
+    values: tf.Tensor, biases: int, trainable: bool
+) -> tuple[tf.Variable, tf.Variable | None]:
+    """A kernel with these values; so many biases, at first 0, or None."""
+    kernel = tf.Variable(values, trainable=trainable, name="kernel")
+    if not biases:
+        return kernel, None
+    return kernel, tf.Variable(tf.zeros([biases], values.dtype), trainable=trainable, name="bias")
+
+
+def trained(kernel: tf.Variable, bias: tf.Variable | None) -> tuple[tf.Variable, ...]:
+    """Those of a connection's variables that learning rules may change."""
+    if not kernel.trainable:
+        return ()
+    return (kernel,) if bias is None else (kernel, bias)
+
+
+def presynaptic(x: tf.Tensor, kernel: tf.Variable, bias: tf.Variable | None) -> tf.Tensor:
+    """Inputs `[..., F]` and, for a bias, 1; nothing where nothing is trained."""
+    if not kernel.trainable:
+        return x[..., :0]
+    return x if bias is None else tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
+
+
+def off_diagonal(units: int, dtype: tf.DType) -> np.ndarray:
+    """0 where a neuron meets itself and 1 elsewhere, `[N, N]`."""
+    return 1.0 - np.eye(units, dtype=tf.as_dtype(dtype).name)
 
 
 def entries(rows: tf.Tensor) -> tf.Tensor:

@@ -18,10 +18,13 @@ class Connection(Updatable, tf.Module, metaclass=abc.ABCMeta):
     Attributes:
       inputs: F.
       units: N.
+      shares_weights: whether a weight is at several synapses, as in a convolution; a rule that
+        solves for each synapse cannot train such a connection.
     """
 
     inputs: int
     units: int
+    shares_weights: bool = False
 
     @abc.abstractmethod
     def weights(self) -> tuple[tf.Tensor, ...]:
@@ -60,13 +63,17 @@ class Connection(Updatable, tf.Module, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     def synapses(self, products: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Gradients to `parameters` of the products `[P, N]` of `presynaptic` and dE/dI."""
+        """Gradients to `parameters` of the products `[P, N]` of `presynaptic` and dE/dI.
+
+        Summed over all places of a weight that is at several.
+        """
 
     @abc.abstractmethod
     def by_synapse(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
         """One value for each of `parameters`, weights or gradients, as `[P, N]`.
 
-        The inverse of `synapses`; 0 where there is no synapse.
+        At every place of a weight, 0 where there is no synapse: the transpose of `synapses`, and
+        its inverse but where weights are shared.
         """
 
     def own_rows(self) -> tf.Tensor | None:

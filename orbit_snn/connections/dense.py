@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from orbit_snn.connections.affine import Affine
+from orbit_snn.connections.affine import Affine, off_diagonal
 
 
 def initial_weights(
@@ -84,7 +83,7 @@ class Dense(Affine):
         name: str | None = None,
     ):
         super().__init__(inputs, units, autapses, name)
-        self._mask = None if autapses else 1.0 - np.eye(units, dtype=tf.as_dtype(dtype).name)
+        self._mask = None if autapses else off_diagonal(units, dtype)
         values = initial_weights(initializer, (inputs, units), gain, seed, dtype)
         self._make(self._masked(values), bias, trainable)
 

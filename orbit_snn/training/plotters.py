@@ -198,6 +198,8 @@ def Raster(network_node: NetworkNode, examples: int = 1, name: str | None = None
 def Weights(network_node: NetworkNode, name: str | None = None) -> Plotter:
     """Heat maps of a network's weight matrices as they are in effect when they are drawn.
 
+    A kernel of a convolution has a column for each filter; vectors are not drawn.
+
     Args:
       network_node: the network.
       name: of the figure, default `weights/<network>`.
@@ -216,7 +218,7 @@ def Weights(network_node: NetworkNode, name: str | None = None) -> Plotter:
                 connection = getattr(cell, kind)
                 weights = () if connection is None else connection.weights()
                 matrices = [
-                    w.numpy().astype(float)
+                    w.numpy().astype(float).reshape(-1, w.shape[-1])
                     for w in weights
                     if isinstance(w, tf.Tensor) and w.shape.rank > 1
                 ]

@@ -18,7 +18,7 @@ RANDOM = Feedback("random", initializer="standard_normal", seed=5)
     [
         *[(row, "recurrent-bias") for row in zoo.EVERY_NEURON],
         *[(row, "deep") for row in SOME],
-        *[(row, kind) for row in zoo.HARD for kind in ("autapses", "sparse-deep")],
+        *[(row, kind) for row in zoo.HARD for kind in ("autapses", "sparse-deep", "one-to-one")],
     ],
 )
 def test_factored(row: str, architecture: str) -> None:

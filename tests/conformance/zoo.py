@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from orbit_snn import graph, neurons
 from orbit_snn.cells import Cell
-from orbit_snn.connections import Dense, Sparse
+from orbit_snn.connections import Connection, Dense, Lateral, OneToOne, Sparse
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.module import GraphState
 from orbit_snn.learning import BPTT, TBPTT
@@ -215,13 +215,17 @@ HARD = ("mixed-trained", "alif-subtract-same-through-refractory", "lif-zero-same
 
 
 class Hidden(NamedTuple):
-    """A hidden layer of an architecture; with a `fan_in`, of sparse connections."""
+    """A hidden layer of an architecture; with a `fan_in`, of sparse connections.
+
+    `one_to_one` has each neuron receive from one input, and from the others by `Lateral`.
+    """
 
     units: int
     recurrent: bool = True
     bias: bool = False
     autapses: bool = False
     fan_in: int | None = None
+    one_to_one: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +251,7 @@ ARCHITECTURES = {
     "deep-half": Architecture((Hidden(4, recurrent=False), Hidden(5, autapses=True)), False),
     "sparse": Architecture((Hidden(5, bias=True, fan_in=2),), fan_in=3),
     "sparse-deep": Architecture((Hidden(4, bias=True, fan_in=3), Hidden(5, True, fan_in=2))),
+    "one-to-one": Architecture((Hidden(3, bias=True, one_to_one=True),), two_readouts=False),
 }
 READOUTS = {
     "a": leaky("a", "LeakyIntegrator"),
@@ -358,27 +363,34 @@ def make_cell(row: Row, inputs: int, hidden: Hidden, dtype: tf.DType) -> Cell:
     """A cell of the library; `draw` sets its weights."""
     units = hidden.units
     kind = Dense if hidden.fan_in is None else functools.partial(Sparse, fan_in=hidden.fan_in)
-    recurrent = None
-    if hidden.recurrent:
-        recurrent = kind(units, units, autapses=hidden.autapses, dtype=dtype)
-    neuron = row.library(units, dtype)
-    return Cell(neuron, kind(inputs, units, bias=hidden.bias, dtype=dtype), recurrent)
+    feedforward: Connection
+    recurrent: Connection | None = None
+    if hidden.one_to_one:
+        feedforward = OneToOne(units, bias=hidden.bias, dtype=dtype)
+        recurrent = Lateral(units, dtype=dtype)
+    else:
+        feedforward = kind(inputs, units, bias=hidden.bias, dtype=dtype)
+        if hidden.recurrent:
+            recurrent = kind(units, units, autapses=hidden.autapses, dtype=dtype)
+    return Cell(row.library(units, dtype), feedforward, recurrent)
 
 
 def name_sources(layer: str, cell: Cell) -> dict[str, tuple[np.ndarray, int]]:
-    """Sources and number of inputs of the sparse connections of a cell."""
+    """Sources and number of inputs of the sparse connections of a cell, one to one among them."""
     known = {"input": cell.feedforward, "recurrent": cell.recurrent}
-    return {
-        f"{layer}.{name}": (connection.sources.numpy(), connection.inputs)
-        for name, connection in known.items()
-        if hasattr(connection, "sources")
-    }
+    found = {}
+    for name, connection in known.items():
+        if hasattr(connection, "sources"):
+            found[f"{layer}.{name}"] = (connection.sources.numpy(), connection.inputs)
+        elif isinstance(connection, OneToOne):
+            found[f"{layer}.{name}"] = (np.arange(connection.units)[None], connection.inputs)
+    return found
 
 
 def spread(kernel: np.ndarray, sources: np.ndarray, inputs: int) -> np.ndarray:
-    """A kernel `[fan_in, N]` as `[F, N]`, 0 where there is no synapse."""
-    matrix = np.zeros([inputs, kernel.shape[1]])
-    np.put_along_axis(matrix, sources, kernel, axis=0)
+    """A kernel `[fan_in, N]` (or `[N]`) as `[F, N]`, 0 where there is no synapse."""
+    matrix = np.zeros([inputs, sources.shape[1]])
+    np.put_along_axis(matrix, sources, kernel.reshape(sources.shape), axis=0)
     return matrix
 
 
@@ -512,7 +524,9 @@ def reference(p: Problem, cut_every: int | None = None) -> tuple[float, dict[str
     loss, found = oracle.loss_gradient(
         p.reference, p.weights, xs, p.reference_loss, cut_every, cut_spikes=False
     )
-    found |= {n: np.take_along_axis(found[n], own, axis=0) for n, own in p.sources.items()}
+    for name, own in p.sources.items():
+        taken = np.take_along_axis(found[name], own, axis=0)
+        found[name] = taken.reshape(p.variables[name].shape)
     return loss, {n: g * p.weights[n] if is_log(n) else g for n, g in found.items()}
 
 

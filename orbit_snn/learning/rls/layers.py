@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from orbit_snn.connections import Connection
 from orbit_snn.connections.affine import entries, scattered
+from orbit_snn.graph import GraphError
 from orbit_snn.learning.places import Place
 from orbit_snn.types import CellTrajectory
 from orbit_snn.unroll import traces
@@ -23,6 +25,9 @@ class Layer:
       place: of the cell.
       recurrent_only: leave the feedforward connection out.
 
+    Raises:
+      GraphError: for trained weights that neurons share.
+
     Attributes:
       rows: P, 0 where nothing is trained.
       synapses: M, of each neuron.
@@ -32,6 +37,7 @@ class Layer:
     def __init__(self, place: Place, recurrent_only: bool = False):
         self.place = place
         cell = self._cell = place.cell
+        _check_own_weights(place, cell.connections[1 if recurrent_only else 0 :])
         self._widths = traces.widths(cell)
         self._skipped = self._widths[0] if recurrent_only else 0
         self.rows = sum(self._widths) - self._skipped
@@ -144,3 +150,14 @@ class Layer:
                 own = tf.broadcast_to(every, [width, self.units])
             found.append(first + own)
         return tf.concat(found, axis=0)
+
+
+def _check_own_weights(place: Place, connections: Sequence[Connection]) -> None:
+    """Raises GraphError for trained weights that neurons share."""
+    for connection in connections:
+        if connection.shares_weights and connection.parameters:
+            raise GraphError(
+                f"the neurons of `{place.name}` share the weights of a "
+                f"{type(connection).__name__}, and least squares solves for each neuron's own; "
+                "make it with trainable=False, or train with BPTT, TBPTT or Eprop."
+            )
