@@ -11,13 +11,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # From the bottom up; a module may import its own layer and those before it.
 LAYERS = (
-    ("neurons", "connections", "surrogate", "decay", "types", "seeds"),
-    ("cells", "adjoint", "memory", "unroll"),
+    (
+        *("neurons", "connections", "surrogate", "decay", "types", "seeds"),
+        *("updaters", "accumulators", "bounds", "reducers", "migration"),
+    ),
+    ("cells", "adjoint", "memory", "unroll", "monitors"),
     ("networks",),
     (
-        "updaters",
-        "bounds",
-        "monitors",
         "losses",
         "regularizers",
         "metrics",
