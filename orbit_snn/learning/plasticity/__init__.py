@@ -1,5 +1,7 @@
 """Local plasticity: rules that see a synapse's two sides only."""
 
+from orbit_snn.learning.plasticity.classifier import MaxRateClassifier as MaxRateClassifier
+from orbit_snn.learning.plasticity.classifier import Taught as Taught
 from orbit_snn.learning.plasticity.homeostasis import LinearHomeostasis as LinearHomeostasis
 from orbit_snn.learning.plasticity.kernels import ExponentialKernel as ExponentialKernel
 from orbit_snn.learning.plasticity.kernels import KernelSTDP as KernelSTDP

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from orbit_snn.accumulators import Accumulator
 from orbit_snn.graph import GraphError, TrainingModules
-from orbit_snn.graph.loss_module import Sums
+from orbit_snn.graph.editing import ancestors
+from orbit_snn.graph.loss_module import Sums, needed_by
 from orbit_snn.graph.module import GraphState
 from orbit_snn.learning.base import (
     Forward,
@@ -19,6 +20,7 @@ from orbit_snn.learning.base import (
     check_steps,
     windows_of,
 )
+from orbit_snn.learning.plasticity.classifier import Taught
 from orbit_snn.learning.plasticity.homeostasis import LinearHomeostasis
 from orbit_snn.learning.plasticity.kernels import KernelSTDP
 from orbit_snn.learning.plasticity.learners import Learners
@@ -50,7 +52,8 @@ class Plasticity(LearningRule):
     Every trained connection of the model's networks learns, each by every rule; make those that
     shall not with `trainable=False`. Nothing is differentiated: the loss is reported and does not
     teach. What outlives a sequence in a population (`Neuron.lasting`) becomes its mean over the
-    batch.
+    batch. Modules of the model that learn without a gradient (`Taught`), such as
+    `MaxRateClassifier`, learn from their inputs and labels.
 
     Args:
       rule: a rule, or several, whose updates add up.
@@ -110,6 +113,8 @@ class Plasticity(LearningRule):
         self.reward = reward
         self.limits = limits
         self._learners: Learners | None = None
+        self._taught: list[Any] = []
+        self._steps = 1
 
     def prepare(self, modules: TrainingModules, spec: Spec, steps: int) -> None:
         """See `LearningRule.prepare`.
@@ -124,6 +129,16 @@ class Plasticity(LearningRule):
             self.trainers = [IndependentCellTrainer(rule) for rule in self.rules]
             self.pending = tf.Variable(0, trainable=False, dtype=tf.int32, name="pending")
         self._learners = Learners(modules, self.trainers, self.limits, self.step_reduction)
+        self._taught = [n for n in modules.model.nodes if isinstance(n.module, Taught)]
+        for node in self._taught:
+            if node.db_name is None:
+                raise GraphError(
+                    f"`{node.name}` learns from labels; set its db_name to the feature that has "
+                    "them."
+                )
+        self._steps = steps
+        if len(self.windows(steps)) > 1:
+            self.unreported = _judged_by(modules, self._taught)
 
     def _check(self, modules: TrainingModules) -> None:
         for node in modules.model.networks:
@@ -178,7 +193,8 @@ class Plasticity(LearningRule):
         learners = self.learners
         lasting = [variable for _, variable, _ in learners.lasting]
         waiting = [] if self.sequences == 1 else [*learners.waiting, self.pending]
-        return (*learners.parameters, *lasting, *waiting)
+        memory = [variable for node in self._taught for variable in node.module.memory]
+        return (*learners.parameters, *lasting, *memory, *waiting)
 
     def windows(self, steps: int) -> tuple[Window, ...]:
         """One, or one after each of which weights change."""
@@ -196,7 +212,13 @@ class Plasticity(LearningRule):
         reports = modules.evaluator.sums(run, batch, skip=("loss",))
         sums = modules.loss.sums(run.values, batch)
         reward = None if self.reward is None else run.values[self._reward_node(modules)]
-        kept = run.trajectories(), reward, state._replace(model=run.state), reports
+        taught = tuple(
+            node.module.statistics(
+                *(run.values[parent.name] for parent in node.parents), batch[node.db_name]
+            )
+            for node in self._taught
+        )
+        kept = run.trajectories(), reward, taught, state._replace(model=run.state), reports
         return Forward(sums, kept)
 
     def _reward_node(self, modules: TrainingModules) -> str:
@@ -206,7 +228,7 @@ class Plasticity(LearningRule):
         self, modules: TrainingModules, batch: Batch, passed: Forward, slopes: Sums
     ) -> Forward:
         """See `LearningRule.share`: parts of every update, and states that outlive the sequence."""
-        trajectories, reward, state, reports = passed.kept
+        trajectories, reward, taught, state, reports = passed.kept
         reduction = None if self._linear else self._of_samples
         local = self.learners.local(
             trajectories, batch, reward, state.folds, state.remembered, reduction
@@ -216,7 +238,8 @@ class Plasticity(LearningRule):
         if self._linear and self.batch_reduction == "mean":
             size = next(iter(trajectories.values())).cells[0].outputs.shape[1]
             parts = tf.nest.map_structure(lambda x: x / size, parts)
-        rows = tf.nest.map_structure(lambda x: x[tf.newaxis], (parts, local.lasting, local.count))
+        every = (parts, local.lasting, taught, local.count)
+        rows = tf.nest.map_structure(lambda x: x[tf.newaxis], every)
         return Forward(passed.sums, (state, reports), rows)
 
     def _of_samples(self, x: tf.Tensor, axis: int) -> tf.Tensor:
@@ -228,12 +251,15 @@ class Plasticity(LearningRule):
     ) -> Learned:
         """See `LearningRule.backward`."""
         state, reports = passed.kept
-        parts, lasting, count = passed.rows
+        parts, lasting, taught, count = passed.rows
         over = tf.reduce_sum if self.batch_reduction == "sum" else tf.reduce_mean
         parts = tf.nest.map_structure(lambda x: over(x, axis=0), parts)
         found = self.learners.together(parts, count[0])
         after, waiting = self._applied(found)
         every = [tf.reduce_mean(x, axis=0) for x in lasting]
+        for node, sums in zip(self._taught, taught, strict=True):
+            part = tf.cast(count[0], sums[0].dtype) / self._steps
+            every += node.module.learned([part * tf.reduce_sum(x, axis=0) for x in sums])
         return Learned(
             (),
             state,
@@ -262,3 +288,11 @@ class Plasticity(LearningRule):
             values = variable.numpy().astype(np.float64)
             found[f"{name}/mean"], found[f"{name}/std"] = values.mean(), values.std()
         return found
+
+
+def _judged_by(modules: TrainingModules, taught: Sequence[Any]) -> tuple[str, ...]:
+    """Reported losses of what some nodes say, which of a part of a sequence means nothing."""
+    loss = modules.evaluator.loss
+    keys = loss.needed_for(range(len(modules.evaluator.names)))
+    outputs = {key: needed_by([loss.reductions[key]]).outputs for key in keys}
+    return tuple(key for key in keys if {*taught} & {*ancestors(outputs[key])})
