@@ -70,7 +70,7 @@ class DiehlCookConfig(ImagesConfig):
     """
 
     name: str = "diehl_cook"
-    duration_ms: float = ranged(250.0, above=0.0)
+    duration_ms: float = ranged(350.0, above=0.0)
     brightest_hz: float = ranged(128.0, above=0.0)
     forgetting: float = ranged(0.02, low=0.0)
     model: DiehlCookNetworkConfig = dataclasses.field(default_factory=DiehlCookNetworkConfig)

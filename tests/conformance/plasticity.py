@@ -143,43 +143,64 @@ class Problem(NamedTuple):
 
 
 def problem(
-    connection: Connection, neuron: Neuron | None = None, steps: int = 25, size: int = 3
+    connection: Connection,
+    neuron: Neuron | None = None,
+    given: np.ndarray | None = None,
+    mask: bool = False,
 ) -> Problem:
-    """Poisson spikes onto a population, and a random reward."""
+    """Spikes onto a population, `given` or Poisson, and a random reward."""
     rng = np.random.default_rng(4)
     dtype = connection.parameters[0].dtype
-    pre = (rng.random((steps, size, connection.inputs)) < 0.25).astype(float)
+    pre = (rng.random((25, 3, connection.inputs)) < 0.25).astype(float) if given is None else given
+    steps, size = pre.shape[:2]
     reward = rng.normal(size=(steps, size))
     neuron = Exact(connection.units, 0.6, DT, dtype) if neuron is None else neuron
     network = Network([Cell(neuron, connection)])
-    net = NetworkNode("net", InputNode("x"), network)
+    net = NetworkNode("net", InputNode("x", mask="mask" if mask else None), network)
     given = InputNode("reward", index=graph.IdxType.SEQ_STEP)
     loss = graph.FiringRate(net.cells[0], 10.0, dt_ms=DT)
     metrics = {"loss": loss, "reward": graph.MeanSq.of_node(given)}
     modules = graph.assemble_for_training(loss, metrics)[0]
     batch = {"x": pre, "reward": reward[..., np.newaxis]}
     batch = {k: tf.constant(v.swapaxes(0, 1), dtype) for k, v in batch.items()}
+    if mask:
+        batch["mask"] = tf.range(steps) < tf.constant([[steps], [steps - 6], [steps - 11]])
     return Problem(modules, network, connection, batch, pre, reward)
 
 
-def learn(p: Problem, rule: Plasticity, compiled: bool = False) -> np.ndarray:
-    """Trains on the batch and gives the weights before the first window and after each."""
+class Learned(NamedTuple):
+    """What came of a training.
+
+    Attributes:
+      weights: before the first window and after each.
+      post: spikes of the population with the weights of the time, `[T, B, N]`.
+    """
+
+    weights: np.ndarray
+    post: np.ndarray
+
+
+def learn(p: Problem, rule: Plasticity, compiled: bool = False, passes: int = 1) -> Learned:
+    """Trains on the batch, window by window, so often."""
     steps, size = p.pre.shape[:2]
     spec = {name: tf.TensorSpec(x.shape[1:], x.dtype) for name, x in p.batch.items()}
     rule.prepare(p.modules, spec, steps)
-    state = rule.initial_state(p.modules, size)
-    update = tf.function(rule.update, jit_compile=True) if compiled else rule.update
-    found = [p.connection.parameters[0].numpy()]
-    for start, stop in rule.windows(steps):
-        window = {name: x[:, start:stop] for name, x in p.batch.items()}
-        done = update(p.modules, window, state)
-        for variable, value in zip(rule.assigned(p.modules), done.assigned, strict=True):
-            variable.assign(value)
-        state = done.state
-        found.append(p.connection.parameters[0].numpy())
-    return np.array(found)
 
+    def step(window: Any, state: Any) -> tuple[Any, tf.Tensor]:
+        run = p.modules.model.run(window, state.model)
+        return rule.update(p.modules, window, state), run.values["net"].cells[0].outputs
 
-def post(p: Problem) -> np.ndarray:
-    """Spikes of the population with the weights as they are, `[T, B, N]`."""
-    return p.network.unroll(tf.constant(p.pre, p.batch["x"].dtype)).cells[0].outputs.numpy()
+    step = tf.function(step, jit_compile=True) if compiled else step
+    parameter = p.connection.parameters[0]
+    weights, spikes = [parameter.numpy()], []
+    for _ in range(passes):
+        state = rule.initial_state(p.modules, size)
+        for start, stop in rule.windows(steps):
+            window = {name: x[:, start:stop] for name, x in p.batch.items()}
+            done, post = step(window, state)
+            for variable, value in zip(rule.assigned(p.modules), done.assigned, strict=True):
+                variable.assign(value)
+            state = done.state
+            weights.append(parameter.numpy())
+            spikes.append(post.numpy())
+    return Learned(np.array(weights), np.concatenate(spikes))
