@@ -142,3 +142,25 @@ def test_least_squares_sees_the_rows_of_all_replicas(solved, strategy):
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-9)
     for own, other in zip(one["values"], two["values"], strict=True):
         np.testing.assert_allclose(other, own, rtol=0, atol=1e-9 * np.abs(own).max())
+
+
+@pytest.fixture(scope="module")
+def plastic(server, data_dir, tmp_path_factory):
+    """What `jobs.local_plasticity` gave, by number of replicas."""
+    path = tmp_path_factory.mktemp("plastic")
+    given = {"steps": 4, "data_dir": str(data_dir)}
+    return {
+        replicas: server.call(
+            "local_plasticity", replicas=replicas, directory=str(path / str(replicas)), **given
+        )
+        for replicas in (1, 2)
+    }
+
+
+@pytest.mark.parametrize("kind", ["triplet", "sum", "waiting", "windows"])
+def test_plasticity_sees_the_samples_of_all_replicas(plastic, kind):
+    one, two = plastic[1][kind], plastic[2][kind]
+    assert two["differing"] == []
+    assert one["change"] > 1e-6
+    for own, other in zip(one["values"], two["values"], strict=True):
+        np.testing.assert_allclose(other, own, rtol=0, atol=1e-9)

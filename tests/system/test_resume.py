@@ -34,6 +34,12 @@ RULES = {
         "learning.rls.kernel.forgetting": 0.95,
         "learning.rls.kernel.averaging": "true",
     },
+    "plasticity": {
+        "learning.type": "plasticity",
+        "learning.plasticity.rule.type": "triplet_stdp",
+        "learning.plasticity.sequences": 4,
+        "learning.plasticity.step_reduction": "mean",
+    },
 }
 
 
