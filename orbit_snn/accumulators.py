@@ -1,6 +1,8 @@
 """Accumulators: contributions to one parameter, their positive and negative parts kept apart."""
 
 import dataclasses
+import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +31,8 @@ class Accumulator(tf.Module):
     """Contributions to one parameter since it was last cleared.
 
     Positive and negative parts are kept apart, each reduced as it comes in: memory does not grow.
-    In replica context what comes in is the mean over replicas.
+    In replica context what comes in is the mean over replicas. In a Python loop or branch that
+    AutoGraph converts, call `add`: it takes an assignment to an attribute for a loop variable.
 
     Args:
       shape: of the parameter.
@@ -78,6 +81,11 @@ class Accumulator(tf.Module):
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in ("pos", "neg"):  # a tf.Module would read the property first
+            if _is_loop_variable(sys._getframe(1)):
+                raise ValueError(
+                    f"AutoGraph takes {self.name}.{key} for a variable of the loop or branch that "
+                    f"assigns to it; call accumulator({self.name!r}).add({key!r}, x) there."
+                )
             self.add(key, value)
         else:
             if key == "reduction":
@@ -107,6 +115,11 @@ class Accumulator(tf.Module):
     @neg.deleter
     def neg(self) -> None:
         self._clear("neg")
+
+    @property
+    def empty(self) -> tf.Tensor:
+        """Whether nothing came in, bool `[]`."""
+        return tf.add_n([count.read_value() for _, count in self._parts.values()]) == 0
 
     @property
     def variables_of_parts(self) -> tuple[tf.Variable, ...]:
@@ -231,6 +244,12 @@ class Accumulator(tf.Module):
         param = tf.convert_to_tensor(param)
         update = self.update(param)
         return param if update is None else param + update
+
+
+def _is_loop_variable(caller: types.FrameType) -> bool:
+    """Whether AutoGraph sets an attribute to what it read of it, which would be added again."""
+    code = caller.f_code
+    return code.co_name == "set_state" and "__autograph_generated_file" in code.co_filename
 
 
 def _half(bound: Bound | None, limit: Any, options: dict[str, Any], name: str) -> _Half | None:
