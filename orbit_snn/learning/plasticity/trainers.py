@@ -117,7 +117,7 @@ class CellTrainer(tf.Module):
           KeyError: for an unknown name.
         """
         self._known(name)
-        del self._cells[name]
+        self._cells.pop(name, None)  # a cell that is gone is not there any more
         self._states = {key: value for key, value in self._states.items() if key != name}
         self._monitors = {key: value for key, value in self._monitors.items() if key != name}
 
