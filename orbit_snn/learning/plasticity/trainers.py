@@ -240,4 +240,5 @@ _CONNECTIONS = ("feedforward", "recurrent")
 
 def _identifier(name: str) -> str:
     """The name as a name scope can have it."""
-    return "".join(c if c.isalnum() else "_" for c in name) or "unit"
+    found = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+    return found if found[:1].isalpha() else f"unit_{found}"
