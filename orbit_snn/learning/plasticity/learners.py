@@ -155,7 +155,10 @@ class Learners:
           remembered: before the window.
           reduction: of samples in every step; None to sum steps and samples at once.
         """
-        records = {p.name: record(p.trajectory(trajectories)) for _, p in self.members}
+        records = {
+            p.name: contributions.only_real(record(p.trajectory(trajectories)), _mask(p, batch))
+            for _, p in self.members
+        }
         values, folds = self._observed(records, folds)
         parts, kept = [], []
         for (unit, place), before in zip(self.members, remembered, strict=True):
