@@ -156,7 +156,8 @@ class Event(Reducer):
 
     Attributes:
       dt_ms: of a step.
-      initial: before the first event: infinity, 0 or nan.
+      initial: before the first step: infinity or nan, which stay until there is an event, or 0 to
+        count from the start.
       criterion: what an event is.
     """
 
