@@ -1,5 +1,8 @@
 """Accumulators: contributions to one parameter, their positive and negative parts kept apart."""
 
+import dataclasses
+import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,16 +15,30 @@ Bound = Callable[..., tf.Tensor]
 """One of `orbit_snn.bounds`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Half:
+    """A half bound with its limit; not a tuple, whose variables a module would own."""
+
+    bound: Bound
+    limit: Any
+    options: dict[str, Any]
+
+    def __call__(self, param: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+        return self.bound(param, part, self.limit, **self.options)
+
+
 class Accumulator(tf.Module):
     """Contributions to one parameter since it was last cleared.
 
     Positive and negative parts are kept apart, each reduced as it comes in: memory does not grow.
-    In replica context what comes in is the mean over replicas.
+    In replica context what comes in is the mean over replicas. In a Python loop or branch that
+    AutoGraph converts, call `add`: it takes an assignment to an attribute for a loop variable.
 
     Args:
       shape: of the parameter.
       dtype: of the parameter.
-      reduction: `sum`, `mean`, `max` or `min` over contributions.
+      reduction: `sum`, `mean`, `max` or `min` over contributions. It may be set later: between
+        `sum` and `mean` at any time, otherwise before a second contribution.
       name: of the module, that of the parameter.
 
     Raises:
@@ -36,10 +53,9 @@ class Accumulator(tf.Module):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        self._check(reduction)
         self.reduction = reduction
-        self._upper: Bound | None = None
-        self._lower: Bound | None = None
+        self._upper: _Half | None = None
+        self._lower: _Half | None = None
         self._full: Bound | None = None
         with self.name_scope:
             self._parts = {side: self._part(side, shape, dtype) for side in ("pos", "neg")}
@@ -54,11 +70,26 @@ class Accumulator(tf.Module):
             raise ValueError(
                 f"reduction is {reduction!r}; expected one of {', '.join(REDUCTIONS)}."
             )
+        kept = vars(self).get("reduction", reduction)
+        if kept == reduction or {kept, reduction} == {"sum", "mean"} or not tf.executing_eagerly():
+            return
+        if max(int(count) for _, count in self._parts.values()) > 1:
+            raise ValueError(
+                f"contributions to {self.name} are reduced by {kept} already, which {reduction} "
+                "cannot go on from; clear() before."
+            )
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in ("pos", "neg"):  # a tf.Module would read the property first
+            if _is_loop_variable(sys._getframe(1)):
+                raise ValueError(
+                    f"AutoGraph takes {self.name}.{key} for a variable of the loop or branch that "
+                    f"assigns to it; call accumulator({self.name!r}).add({key!r}, x) there."
+                )
             self.add(key, value)
         else:
+            if key == "reduction":
+                self._check(value)
             super().__setattr__(key, value)
 
     @property
@@ -86,6 +117,11 @@ class Accumulator(tf.Module):
         self._clear("neg")
 
     @property
+    def empty(self) -> tf.Tensor:
+        """Whether nothing came in, bool `[]`."""
+        return tf.add_n([count.read_value() for _, count in self._parts.values()]) == 0
+
+    @property
     def variables_of_parts(self) -> tuple[tf.Variable, ...]:
         """Positive part and count of contributions, negative part and count."""
         return (*self._parts["pos"], *self._parts["neg"])
@@ -99,7 +135,7 @@ class Accumulator(tf.Module):
         if value is None:
             return
         total, count = self._parts[side]
-        value = tf.cast(value, total.dtype)
+        value = tf.cast(tf.convert_to_tensor(value, dtype_hint=total.dtype), total.dtype)
         if not total.shape.is_compatible_with(value.shape):
             raise ValueError(
                 f"a contribution to {self.name}.{side} has shape {value.shape}; expected that of "
@@ -145,12 +181,26 @@ class Accumulator(tf.Module):
         self._clear("neg")
 
     def upperbound(self, bound: Bound | None, maximum: Any = None, **options: Any) -> None:
-        """Bounds the positive part from above, or not; takes the place of a full bound."""
-        self._upper, self._full = _with(bound, maximum, options), None
+        """Bounds the positive part from above, or not; takes the place of a full bound.
+
+        Raises:
+          ValueError: for a bound without a maximum, or with one below the minimum.
+        """
+        upper = _half(bound, maximum, options, "maximum")
+        if upper is not None and self._lower is not None:
+            self._check_limits(maximum, self._lower.limit)
+        self._upper, self._full = upper, None
 
     def lowerbound(self, bound: Bound | None, minimum: Any = None, **options: Any) -> None:
-        """Bounds the negative part from below, or not; takes the place of a full bound."""
-        self._lower, self._full = _with(bound, minimum, options), None
+        """Bounds the negative part from below, or not; takes the place of a full bound.
+
+        Raises:
+          ValueError: for a bound without a minimum, or with one above the maximum.
+        """
+        lower = _half(bound, minimum, options, "minimum")
+        if lower is not None and self._upper is not None:
+            self._check_limits(self._upper.limit, minimum)
+        self._lower, self._full = lower, None
 
     def fullbound(
         self, bound: Bound | None, maximum: Any = None, minimum: Any = None, **options: Any
@@ -160,15 +210,19 @@ class Accumulator(tf.Module):
         Raises:
           ValueError: for a maximum below the minimum.
         """
-        if None not in (maximum, minimum) and bool(tf.reduce_any(maximum < minimum)):
-            raise ValueError(
-                f"the maximum of {self.name} is {maximum} and its minimum {minimum}; give a "
-                "maximum that is not below the minimum."
-            )
+        if maximum is not None and minimum is not None:
+            self._check_limits(maximum, minimum)
         self._upper = self._lower = None
         self._full = None
         if bound is not None:
             self._full = lambda p, pos, neg: bound(p, pos, neg, maximum, minimum, **options)
+
+    def _check_limits(self, maximum: Any, minimum: Any) -> None:
+        if bool(tf.reduce_any(maximum < minimum)):
+            raise ValueError(
+                f"the maximum of {self.name} is {maximum} and its minimum {minimum}; give a "
+                "maximum that is not below the minimum."
+            )
 
     def change(self, param: tf.Tensor, pos: tf.Tensor, neg: tf.Tensor) -> tf.Tensor:
         """What reduced parts add to a parameter, after the bounds; tensors of one shape."""
@@ -192,7 +246,15 @@ class Accumulator(tf.Module):
         return param if update is None else param + update
 
 
-def _with(bound: Bound | None, limit: Any, options: dict[str, Any]) -> Bound | None:
+def _is_loop_variable(caller: types.FrameType) -> bool:
+    """Whether AutoGraph sets an attribute to what it read of it, which would be added again."""
+    code = caller.f_code
+    return code.co_name == "set_state" and "__autograph_generated_file" in code.co_filename
+
+
+def _half(bound: Bound | None, limit: Any, options: dict[str, Any], name: str) -> _Half | None:
     if bound is None:
         return None
-    return lambda param, part: bound(param, part, limit, **options)
+    if limit is None:
+        raise ValueError(f"the bound has no {name}; give one, or None for no bound.")
+    return _Half(bound, limit, options)

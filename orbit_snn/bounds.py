@@ -10,9 +10,10 @@ those of a family (Gerstner & Kistler 2002, section 11.2; Guetig et al. 2003 for
     multiplicative    d                     scaled_multiplicative   d / span
     sharp             1 where d >= 0, else 0
 
-with d the distance to the limit and span that from one limit to the other. Beyond a limit a power
-counts as 0, so that none is NaN; a multiplicative bound pulls the parameter back. In a full bound
-a limit of None leaves that side unbounded. All functions are elementwise, of tensors of one shape.
+with d the distance to the limit and span that from one limit to the other. Powers are 0 or more;
+beyond a limit any power counts as 0, so that none is NaN; a multiplicative bound pulls the
+parameter back. In a full bound a limit of None leaves that side unbounded; a scaled one needs
+both. All functions are elementwise, of tensors of one shape.
 """
 
 import functools
@@ -112,7 +113,7 @@ def full_scaled_power(
     lower_power: float = 1.0,
 ) -> tf.Tensor:
     """Both sides of the scaled powers; the span is that of the limits."""
-    span = maximum - minimum
+    span = _span(maximum, minimum)
     upper = functools.partial(upper_scaled_power, power=upper_power, span=span)
     lower = functools.partial(lower_scaled_power, power=lower_power, span=span)
     return _difference(param, positive, negative, maximum, minimum, upper, lower)
@@ -134,7 +135,7 @@ def full_scaled_multiplicative(
     param: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, maximum: Limit, minimum: Limit
 ) -> tf.Tensor:
     """Both sides of the scaled multiplicative bounds; the span is that of the limits."""
-    span = maximum - minimum
+    span = _span(maximum, minimum)
     upper = functools.partial(upper_scaled_multiplicative, span=span)
     lower = functools.partial(lower_scaled_multiplicative, span=span)
     return _difference(param, positive, negative, maximum, minimum, upper, lower)
@@ -152,9 +153,20 @@ def full_sharp(
 
 
 def _powered(distance: tf.Tensor, power: float, update: tf.Tensor) -> tf.Tensor:
-    inside = distance > 0.0
+    if isinstance(power, (int, float)) and power < 0:
+        raise ValueError(f"the power of a bound is {power}; expected 0 or more.")
+    inside = distance >= 0.0
     factor = tf.where(inside, distance, tf.ones_like(distance)) ** power
     return tf.where(inside, factor * update, tf.zeros_like(update))
+
+
+def _span(maximum: Limit | None, minimum: Limit | None) -> Limit:
+    if maximum is None or minimum is None:
+        raise ValueError(
+            f"a scaled bound got the maximum {maximum} and the minimum {minimum}; it is scaled by "
+            "their distance, so give both."
+        )
+    return maximum - minimum
 
 
 def _difference(

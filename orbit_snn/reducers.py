@@ -156,7 +156,8 @@ class Event(Reducer):
 
     Attributes:
       dt_ms: of a step.
-      initial: before the first event: infinity, 0 or nan.
+      initial: before the first step: infinity or nan, which stay until there is an event, or 0 to
+        count from the start.
       criterion: what an event is.
     """
 
@@ -207,7 +208,7 @@ class ExponentialAverage(Reducer):
     def fold(self, state: Any, *observed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """One step; see the class."""
         mean, count = state
-        share = tf.where(count > 0.0, tf.cast(self.alpha, count.dtype), tf.ones_like(count))
+        share = tf.where(count > 0.0, tf.constant(self.alpha, count.dtype), tf.ones_like(count))
         return mean + share * (observed[0] - mean), count + 1.0
 
     def value(self, state: Any) -> tf.Tensor:

@@ -25,7 +25,8 @@ class Updater(tf.Module):
 
     `updater.kernel = x` adds to the positive part, `= (x, y)` to both, `= None` to none;
     `del updater.kernel` forgets both. `updater()` applies all, `updater("kernel")` one. Variables
-    are below `updater/<parameter>/{pos,neg}` of the module's name scope.
+    are below `updater/<parameter>/{pos,neg}` of the module's name scope. In a Python loop or branch
+    that AutoGraph converts, call `updater.accumulator("kernel").add("pos", x)` instead.
 
     Args:
       module: of the parameters; it is referenced weakly.
@@ -111,8 +112,7 @@ class Updater(tf.Module):
           ValueError: for an unknown parameter.
         """
         module = self.parent
-        for name in params or self.names:
-            accumulator = self.accumulator(name)
+        for name, accumulator in self._accumulators(params):
             variable = getattr(module, name)
             pos, neg = accumulator.pos, accumulator.neg
             if pos is None and neg is None:
@@ -120,12 +120,17 @@ class Updater(tf.Module):
             value = tf.convert_to_tensor(variable)
             zeros = tf.zeros_like(value)
             parts = zeros if pos is None else pos, zeros if neg is None else neg
-            variable.assign(self.updated(name, value, *parts))
+            changed = self.updated(name, value, *parts)
+            variable.assign(tf.where(accumulator.empty, value, changed))
 
     def clear(self, *params: str) -> None:
         """Forgets what was accumulated for some parameters, or all."""
-        for name in params or self.names:
-            self.accumulator(name).clear()
+        for _, accumulator in self._accumulators(params):
+            accumulator.clear()
+
+    def _accumulators(self, params: tuple[str, ...]) -> list[tuple[str, Accumulator]]:
+        """Those of some parameters, or all; of unknown ones none is touched."""
+        return [(name, self.accumulator(name)) for name in params or self.names]
 
 
 class Updatable:
@@ -148,11 +153,15 @@ class Updatable:
 
     @updater.setter
     def updater(self, updater: Updater | None) -> None:
-        self._updater = updater
+        if updater is None:
+            del self.updater
+        else:
+            self._updater = updater
 
     @updater.deleter
     def updater(self) -> None:
-        self._updater = None
+        if self._updater is not None:
+            del self._updater  # and not None in its place: a checkpoint would go on to follow it
 
     def defaultupdater(self) -> Updater:
         """An updater of all parameters, which the module keeps from now on."""
@@ -191,8 +200,10 @@ def normalize(total: float, axis: int = 0, order: float = 1.0) -> Hook:
       axis: 0 for the synapses onto each neuron of a kernel `[F, N]`.
       order: p of the norm `(sum |w|^p)^(1/p)`.
     """
-    if not total > 0 or not order > 0:
-        raise ValueError(f"normalize got total={total} and order={order}; both must be above 0.")
+    if not 0 < total < float("inf") or not 0 < order < float("inf"):
+        raise ValueError(
+            f"normalize got total={total} and order={order}; both must be above 0 and finite."
+        )
 
     def scaled(value: tf.Tensor) -> tf.Tensor:
         norm = tf.reduce_sum(tf.abs(value) ** order, axis=axis, keepdims=True) ** (1.0 / order)
@@ -205,7 +216,7 @@ _TAKEN = frozenset(dir(tf.Module)) | {"names", "parent", "accumulator", "clear"}
 
 
 def _check_parameter(module: tf.Module, name: str) -> None:
-    if name in _TAKEN or name in dir(Updater):
+    if name.startswith("_") or name in _TAKEN or name in dir(Updater):
         raise ValueError(
             f"a parameter called {name!r} would hide an attribute of the updater; rename it."
         )

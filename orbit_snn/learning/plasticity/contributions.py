@@ -30,23 +30,31 @@ class Parts(NamedTuple):
 def seen_by(
     unit: Unit, record: Record, values: dict[str, tf.Tensor], reward: tf.Tensor | None, mask: Any
 ) -> Seen:
-    """What a unit's rule looks at; steps that are not real have no spikes.
+    """What a unit's rule looks at.
 
     Args:
       unit: the unit.
-      record: of its cell.
+      record: of its cell, see `only_real`.
       values: of its monitors.
       reward: `[T, B]` or None.
       mask: `[T, B]` or None.
     """
     arriving = record.inputs if unit.state.connection == "feedforward" else record.recurrent
     pre, post = (tf.cast(x > 0.0, unit.state.dtype) for x in (arriving, record.outputs))
-    if mask is not None:
-        real = tf.cast(mask, unit.state.dtype)[..., tf.newaxis]
-        pre, post = real * pre, real * post
+    real = None if mask is None else tf.cast(mask, unit.state.dtype)
     if reward is not None:
         reward = tf.cast(reward, unit.state.dtype)
-    return Seen(pre, post, values, reward, unit.cell.neuron.dt_ms)
+    return Seen(pre, post, values, reward, unit.cell.neuron.dt_ms, real)
+
+
+def only_real(record: Record, mask: tf.Tensor | None) -> Record:
+    """A record whose padding, where the mask `[T, B]` is 0, has no spikes."""
+    if mask is None:
+        return record
+    real = lambda x: tf.cast(mask, x.dtype)[..., tf.newaxis] * x  # noqa: E731
+    return record._replace(
+        inputs=real(record.inputs), recurrent=real(record.recurrent), outputs=real(record.outputs)
+    )
 
 
 def summed(unit: Unit, seen: Seen, remembered: Any) -> tuple[Parts, Any]:
@@ -54,7 +62,7 @@ def summed(unit: Unit, seen: Seen, remembered: Any) -> tuple[Parts, Any]:
     rule, connection = unit.rule, unit.connection
     rates = {name: tf.convert_to_tensor(rate) for name, rate in unit.state.rates.items()}
     if isinstance(rule, SeparableRule):
-        products = rule.products(seen, rates)
+        products = _of_real(rule.products(seen, rates), seen)
         return Parts(*(_product(unit, products, side) for side in ("pos", "neg"))), ()
 
     def at(t: Any, carry: Any) -> Any:
@@ -130,9 +138,13 @@ def _synapsewise(unit: Unit, seen: Seen, rates: Rates, t: Any, remembered: Any) 
     """Positive and negative part of step t, `[B, P, N]`, and what is remembered."""
     rule, connection = unit.rule, unit.connection
     if isinstance(rule, SynapsewiseRule):
-        return rule.step(_step_of(unit, seen, t), remembered, rates)
+        now = _step_of(unit, seen, t)
+        *parts, remembered = rule.step(now, remembered, rates)
+        parts = parts if now.real is None else [now.real * x for x in parts]
+        return (*parts, remembered)
     assert isinstance(rule, SeparableRule)
-    products = rule.products(_slice(seen, t), rates)
+    now = _slice(seen, t)
+    products = _of_real(rule.products(now, rates), now)
     found = []
     for side in ("pos", "neg"):
         terms = [
@@ -145,6 +157,14 @@ def _synapsewise(unit: Unit, seen: Seen, rates: Rates, t: Any, remembered: Any) 
     return (*(tf.zeros_like(like) if x is None else x for x in found), ())
 
 
+def _of_real(products: Sequence[Product], seen: Seen) -> Sequence[Product]:
+    """Products that are 0 in padding."""
+    if seen.real is None:
+        return products
+    real = seen.real[..., tf.newaxis]
+    return [product._replace(post=real * product.post) for product in products]
+
+
 def _step_of(unit: Unit, seen: Seen, t: Any) -> Seen:
     """One step, with a dimension for the other side of the synapses."""
     rows = lambda x: unit.connection.presynaptic(x)[..., tf.newaxis]  # noqa: E731
@@ -153,17 +173,18 @@ def _step_of(unit: Unit, seen: Seen, t: Any) -> Seen:
         name: (rows if unit.monitors[name].look.presynaptic else columns)(x[t + 1])
         for name, x in seen.values.items()
     }
-    reward = None if seen.reward is None else seen.reward[t][:, tf.newaxis, tf.newaxis]
-    return Seen(rows(seen.pre[t]), columns(seen.post[t]), values, reward, seen.dt_ms)
+    synapses = lambda x: None if x is None else x[t][:, tf.newaxis, tf.newaxis]  # noqa: E731
+    pre, post = rows(seen.pre[t]), columns(seen.post[t])
+    return Seen(pre, post, values, synapses(seen.reward), seen.dt_ms, synapses(seen.real))
 
 
 def _slice(seen: Seen, t: Any) -> Seen:
     """Step t as a window of one step."""
     values = {name: x[t : t + 2] for name, x in seen.values.items()}
     values = {name: tf.ensure_shape(x, [2, *x.shape[1:]]) for name, x in values.items()}
-    one = lambda x: x[t][tf.newaxis]  # noqa: E731
-    reward = None if seen.reward is None else one(seen.reward)
-    return Seen(one(seen.pre), one(seen.post), values, reward, seen.dt_ms)
+    one = lambda x: None if x is None else x[t][tf.newaxis]  # noqa: E731
+    pre, post, reward, real = map(one, (seen.pre, seen.post, seen.reward, seen.real))
+    return Seen(pre, post, values, reward, seen.dt_ms, real)
 
 
 def _reduced(unit: Unit, samples: tf.Tensor, reduction: BatchReduction) -> tf.Tensor:

@@ -29,6 +29,14 @@ class Learner(NamedTuple):
     place: Place
 
 
+class _Look(NamedTuple):
+    """A monitor of the cell of that name, and the precision that it is folded in."""
+
+    cell: str
+    monitor: Monitor
+    dtype: tf.DType
+
+
 class Local(NamedTuple):
     """What one replica makes of a window.
 
@@ -98,10 +106,15 @@ class Learners:
             for place in learning
             for variable, value in place.cell.neuron.lasting
         )
-        looks = [
-            (place, monitor) for unit, place in self.members for monitor in unit.monitors.values()
-        ]
-        self._looks = {(place.name, monitor): (place, monitor) for place, monitor in looks}
+
+    @property
+    def _looks(self) -> dict[_Look, Place]:
+        """What is looked at, each once, and where."""
+        return {
+            _Look(place.name, monitor, unit.state.dtype): place
+            for unit, place in self.members
+            for monitor in unit.monitors.values()
+        }
 
     @property
     def named_parameters(self) -> list[tuple[str, tf.Variable]]:
@@ -118,9 +131,8 @@ class Learners:
     def start(self, batch_size: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Folds and what rules remember before the first step."""
         folds = []
-        for place, monitor in self._looks.values():
-            size = monitor.look.width(place.cell)
-            like = tf.zeros([batch_size, size], place.cell.neuron.dtype)
+        for (_, monitor, dtype), place in self._looks.items():
+            like = tf.zeros([batch_size, monitor.look.width(place.cell)], dtype)
             folds.append(monitor.reducer.start(like))
         return tuple(folds), tuple(contributions.start(u, batch_size) for u, _ in self.members)
 
@@ -143,11 +155,15 @@ class Learners:
           remembered: before the window.
           reduction: of samples in every step; None to sum steps and samples at once.
         """
-        records = {p.name: record(p.trajectory(trajectories)) for _, p in self.members}
+        records = {
+            p.name: contributions.only_real(record(p.trajectory(trajectories)), _mask(p, batch))
+            for _, p in self.members
+        }
         values, folds = self._observed(records, folds)
         parts, kept = [], []
         for (unit, place), before in zip(self.members, remembered, strict=True):
-            own = {name: values[place.name, m] for name, m in unit.monitors.items()}
+            dtype = unit.state.dtype
+            own = {k: values[_Look(place.name, m, dtype)] for k, m in unit.monitors.items()}
             given = _over_steps(reward, records[place.name].outputs.shape[0])
             mask = _mask(place, batch)
             seen = contributions.seen_by(unit, records[place.name], own, given, mask)
@@ -167,15 +183,15 @@ class Learners:
 
     def _observed(
         self, records: Mapping[str, Record], folds: Sequence[Any]
-    ) -> tuple[dict[tuple[str, Monitor], tf.Tensor], tuple[Any, ...]]:
+    ) -> tuple[dict[_Look, tf.Tensor], tuple[Any, ...]]:
         """Values of all monitors, `[T + 1, ...]`, and their folds after the window."""
-        observed = []
-        for place, monitor in self._looks.values():
-            seen = monitor.look(records[place.name])
-            observed.append([tf.cast(x, place.cell.neuron.dtype) for x in seen])
-        reducers = [monitor.reducer for _, monitor in self._looks.values()]
-        values, after = folded(reducers, observed, folds)
-        return dict(zip(self._looks, values, strict=True)), tuple(after)
+        looks = tuple(self._looks)
+        observed = [
+            [tf.cast(x, dtype) for x in monitor.look(records[name])]
+            for name, monitor, dtype in looks
+        ]
+        values, after = folded([look.monitor.reducer for look in looks], observed, folds)
+        return dict(zip(looks, values, strict=True)), tuple(after)
 
     def together(self, parts: Sequence[Parts], count: tf.Tensor) -> list[tuple[Parts, tf.Tensor]]:
         """Of every parameter, what all its learners add, and how many contributions that is."""
@@ -186,7 +202,8 @@ class Learners:
             own = [part for (unit, _), part in pairs if _same(unit, first)]
             total = own[0]
             for more in own[1:]:
-                total = Parts(*(joined(a, b, count) for a, b in zip(total, more, strict=True)))
+                sides = zip(total, more, strict=True)
+                total = Parts(*(joined(a, tf.cast(b, a.dtype), count) for a, b in sides))
             found.append((total, count * len(own)))
         return found
 

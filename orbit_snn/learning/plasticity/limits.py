@@ -21,7 +21,8 @@ class Limits:
       total: after every update, the sum of absolute weights onto each neuron; 0 for any.
 
     Raises:
-      ValueError: for an unknown family, a maximum below the minimum, a scaled bound without both.
+      ValueError: for an unknown family, a maximum below the minimum, a scaled bound without both,
+        a negative power or total.
     """
 
     family: str = "none"
@@ -37,6 +38,9 @@ class Limits:
         low, high = self.minimum, self.maximum
         if low is not None and high is not None and high < low:
             raise ValueError(f"maximum is {high} and minimum {low}; exchange them.")
+        for name in ("power", "total"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more.")
         if self.family.startswith("scaled") and None in (low, high):
             raise ValueError(f"family={self.family} needs minimum and maximum; give both.")
 

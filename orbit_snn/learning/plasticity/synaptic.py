@@ -29,6 +29,7 @@ class Seen(NamedTuple):
       values: of monitors, before the first step and after every one, `[T + 1, B, ...]`.
       reward: `[T, B]`, or None where nobody gives one.
       dt_ms: of a step.
+      real: 0 in the padding of sequences and 1 elsewhere, `[T, B]`, or None where all is real.
     """
 
     pre: tf.Tensor
@@ -36,6 +37,7 @@ class Seen(NamedTuple):
     values: Mapping[str, tf.Tensor]
     reward: tf.Tensor | None
     dt_ms: float
+    real: tf.Tensor | None = None
 
     def rewarded(self) -> tf.Tensor:
         """The reward, where there has to be one."""

@@ -117,7 +117,7 @@ class CellTrainer(tf.Module):
           KeyError: for an unknown name.
         """
         self._known(name)
-        del self._cells[name]
+        self._cells.pop(name, None)  # a cell that is gone is not there any more
         self._states = {key: value for key, value in self._states.items() if key != name}
         self._monitors = {key: value for key, value in self._monitors.items() if key != name}
 
@@ -240,4 +240,5 @@ _CONNECTIONS = ("feedforward", "recurrent")
 
 def _identifier(name: str) -> str:
     """The name as a name scope can have it."""
-    return "".join(c if c.isalnum() else "_" for c in name) or "unit"
+    found = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+    return found if found[:1].isalpha() else f"unit_{found}"
