@@ -63,7 +63,7 @@ class Accumulator(tf.Module):
     def _part(self, side: str, shape: Sequence[int], dtype: tf.DType) -> tuple[tf.Variable, ...]:
         kept = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         total = tf.Variable(tf.zeros(shape, dtype), name=side, **kept)
-        return total, tf.Variable(0, dtype=tf.int32, name=f"{side}_count", **kept)
+        return total, tf.Variable(0, dtype=tf.int64, name=f"{side}_count", **kept)
 
     def _check(self, reduction: str) -> None:
         if reduction not in REDUCTIONS:

@@ -5,10 +5,8 @@ import tensorflow as tf
 
 from orbit_snn.cells import Cell
 from orbit_snn.connections import Dense
-from orbit_snn.learning.plasticity import Unit, contributions
-from orbit_snn.monitors import record
+from orbit_snn.learning.plasticity import IndependentCellTrainer, Unit
 from orbit_snn.networks import Network
-from orbit_snn.unroll.folding import folded
 from tests.conformance.plasticity import Exact
 
 F, N = 5, 4
@@ -32,17 +30,7 @@ def outputs(own, pre):
     return Network([own]).unroll(given).cells[0].outputs.numpy()
 
 
-def contribute(unit: Unit, pre):
+def contribute(trainer: IndependentCellTrainer, unit: Unit, pre):
     """Adds what a unit's rule makes of a sequence, mean over samples, to the updater."""
-    dtype = unit.state.dtype
-    seen = record(Network([unit.cell]).unroll(tf.constant(pre, unit.cell.neuron.dtype)).cells[0])
-    monitors = list(unit.monitors.values())
-    observed = [[tf.cast(x, dtype) for x in monitor.look(seen)] for monitor in monitors]
-    pairs = zip(monitors, observed, strict=True)
-    states = [monitor.reducer.start(own[0][0]) for monitor, own in pairs]
-    values, _ = folded([monitor.reducer for monitor in monitors], observed, states)
-    looked = contributions.seen_by(unit, seen, dict(zip(unit.monitors, values, strict=True)),
-                                   None, None)  # fmt: skip
-    parts, _ = contributions.summed(unit, looked, contributions.start(unit, pre.shape[1]))
-    mean = tuple(part / pre.shape[1] for part in parts)
-    setattr(unit.connection.updater, unit.rule.param, mean)
+    done = Network([unit.cell]).unroll(tf.constant(pre, unit.cell.neuron.dtype))
+    trainer({unit.key: done.cells[0]})

@@ -89,7 +89,7 @@ def test_update_applies_each_connection_once(trainer):
     w0 = own.feedforward.kernel.numpy()
     wants = [pair_oracle(own, pre, w0), pair_oracle(own, pre, w0, lr_post=0.3)]
     for unit in units:
-        contribute(unit, pre)
+        contribute(trainer, unit, pre)
     other.update()
     np.testing.assert_array_equal(own.feedforward.kernel, w0)
     trainer.update()
@@ -120,7 +120,7 @@ def test_constants_of_a_cell(trainer, connection):
         terms = rules.pair_stdp(pre if mask is None else arriving, post, mask=mask, **constants)
         wants.append(oracle.run([terms], w0, apply_every=len(pre))[-1])
     for each in trainer:
-        contribute(each, pre)
+        contribute(trainer, each, pre)
     trainer.update()
     for each, want in zip((first, second), wants, strict=True):
         np.testing.assert_allclose(getattr(each, connection).kernel, want, rtol=0, atol=1e-13)
@@ -138,7 +138,7 @@ def test_a_target_does_not_leak_to_the_next_cell(order):
     constants = [(0.01, 50.0), (0.01, 300.0), (0.02, 600.0)]
     wants = [homeostasis_oracle(own, pre, *c) for own, c in zip(cells, constants, strict=True)]
     for unit in trainer:
-        contribute(unit, pre)
+        contribute(trainer, unit, pre)
     trainer.update()
     for own, want in zip(cells, wants, strict=True):
         np.testing.assert_allclose(own.feedforward.kernel, want, rtol=0, atol=1e-12)
@@ -153,7 +153,7 @@ def test_homeostasis_of_a_bias():
     )
     post = outputs(own, pre)
     w0 = own.feedforward.kernel.numpy()
-    contribute(trainer.register_cell("a", own, param="bias"), pre)
+    contribute(trainer, trainer.register_cell("a", own, param="bias"), pre)
     trainer.update()
     terms = rules.linear_homeostasis(post, 1, plasticity=0.01, target=0.1)
     want = oracle.run([terms], np.zeros([1, N]), apply_every=len(pre))[-1]
@@ -163,17 +163,15 @@ def test_homeostasis_of_a_bias():
 
 def alone(weight):
     """One synapse, whose neuron spikes in the only step."""
-    p = zoo.problem(Dense(1, 1, initializer="ones", gain=weight, dtype=tf.float64),
-                    zoo.Exact(1), 1, 1)  # fmt: skip
-    ones = tf.ones([1, 1, 1], tf.float64)
-    return p._replace(batch={key: ones for key in p.batch})
+    connection = Dense(1, 1, initializer="ones", gain=weight, dtype=tf.float64)
+    return zoo.problem(connection, zoo.Exact(1), given=np.ones([1, 1, 1]))
 
 
 @pytest.mark.parametrize("target_hz, want", [(100.0, -0.4), (2000.0, 0.55), (1000.0, 0.5)])
 def test_homeostasis_lowers_the_weights_of_a_neuron_above_its_target(target_hz, want):
     """Defect 2: 1000 Hz against a target of 100 takes .5 to -.4."""
     got = zoo.learn(alone(0.5), Plasticity(LinearHomeostasis(0.1, target_hz)))
-    np.testing.assert_allclose(got[-1], [[want]], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(got.weights[-1], [[want]], rtol=0, atol=1e-14)
 
 
 def test_a_learning_rate_is_a_variable():
@@ -271,7 +269,7 @@ def test_a_checkpoint_restores_network_and_trainer(tmp_path):
         network = Network([cell()])
         trainer = IndependentCellTrainer(STDP(**PAIR))
         unit = trainer.register_cell("a", network.cells[0])
-        contribute(unit, spikes(seed=seed))
+        contribute(trainer, unit, spikes(seed=seed))
         unit.state.rates["lr_post"].assign(0.5 + seed)
         found.append((network, trainer, tf.train.Checkpoint(network=network, trainer=trainer)))
     found[1][2].read(found[0][2].write(str(tmp_path / "c"))).assert_consumed()

@@ -48,6 +48,7 @@ ONLY_IN = {
         "training.pictures",
         "training.plot_figures",
         "training.plot_maker",
+        "training.receptive_fields",
         "tasks",
         "tools",
     ),

@@ -74,7 +74,7 @@ def test_moved_parts_go_on_learning(which):
         if moved:
             parts = {"trainer": trainer, "network": network, "unit": unit}
             migrate(parts[which], dtype=tf.float64)
-        contribute(trainer.get_unit("a"), spikes())
+        contribute(trainer, trainer.get_unit("a"), spikes())
         trainer.update()
         changes.append(network.cells[0].feedforward.kernel.numpy() - before)
     np.testing.assert_allclose(*changes, rtol=1e-5, atol=1e-6)
@@ -134,7 +134,7 @@ def test_on_a_device():
     moved = network.cells[0].feedforward.kernel
     assert moved is not kernel and moved.device.endswith("CPU:0") and moved.dtype == tf.float32
     np.testing.assert_array_equal(moved, kernel)
-    contribute(trainer.get_unit("a"), spikes())
+    contribute(trainer, trainer.get_unit("a"), spikes())
     trainer.update()
     assert np.abs(moved - kernel).max() > 1e-3
 

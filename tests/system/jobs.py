@@ -121,25 +121,29 @@ def least_squares(replicas: int, steps: int, directory: str) -> dict:
 
 
 PLASTICITY = {
-    "triplet": ("rule.type=triplet_stdp",),
-    "sum": ("batch_reduction=sum", "rule.stdp.lr_post=0.003"),
-    "waiting": ("step_reduction=mean", "sequences=2"),
+    "triplet": ("rule.type=triplet_stdp", "apply_every=sequence"),
+    "sum": ("apply_every=sequence", "batch_reduction=sum", "rule.stdp.lr_post=0.003"),
+    "waiting": ("apply_every=sequence", "step_reduction=mean", "sequences=2"),
     "windows": ("apply_every=8", "rule.type=kernel_stdp"),
 }
 
 
 def local_plasticity(replicas: int, steps: int, data_dir: str, directory: str) -> dict:
     """Variables after some batches of the task `diehl_cook`, by kind of update."""
+    from orbit_snn.tasks import diehl_cook
+
     small = (
         f"task.data_dir={data_dir},task.duration_ms=40,task.brightest_hz=400,runtime.dtype=float64,"
         "task.model={units: 9, inhibition: 1.0, resistance_mohm: 900.0},trainer.batch_size=4,"
-        "trainer.steps_per_loop=1,trainer.pictures=0,learning.plasticity.apply_every=sequence,"
-        f"runtime={{distribution_strategy: mirrored, logical_cpus: {replicas}}}"
+        "trainer.steps_per_loop=1,trainer.pictures=0,"
+        f"runtime.distribution_strategy=mirrored,runtime.logical_cpus={replicas}"
     )
     found = {}
     for name, options in PLASTICITY.items():
         given = ",".join(f"learning.plasticity.{option}" for option in options)
-        config = experiments.load("diehl_cook", params_override=f"{small},{given}")
+        config = experiments.load(
+            diehl_cook.DiehlCookConfig.name, params_override=f"{small},{given}"
+        )
         run = experiments.build_run(config, os.path.join(directory, name))
         rule, modules = run.trainer.rule, run.task.training_modules
         before = modules.model.parameters[0].numpy()

@@ -17,4 +17,4 @@ from orbit_snn.learning.plasticity.synaptic import SeparableRule as SeparableRul
 from orbit_snn.learning.plasticity.synaptic import SynapsewiseRule as SynapsewiseRule
 from orbit_snn.learning.plasticity.trainers import CellTrainer as CellTrainer
 from orbit_snn.learning.plasticity.trainers import IndependentCellTrainer as IndependentCellTrainer
-from orbit_snn.learning.plasticity.trainers import Unit as Unit
+from orbit_snn.learning.plasticity.units import Unit as Unit

@@ -12,9 +12,10 @@ from orbit_snn.learning.plasticity.synaptic import (
     SeparableRule,
     SynapsewiseRule,
 )
-from orbit_snn.learning.plasticity.trainers import Unit
-from orbit_snn.monitors import Record
-from orbit_snn.unroll.folding import accumulated
+from orbit_snn.learning.plasticity.units import Unit
+from orbit_snn.monitors import Record, record
+from orbit_snn.types import CellTrajectory
+from orbit_snn.unroll.folding import accumulated, folded
 
 BatchReduction = Callable[..., tf.Tensor]
 """Of the samples' updates, `(tensor, axis) -> tensor`: `tf.reduce_mean`, `tf.reduce_max`, ..."""
@@ -106,6 +107,30 @@ def stepwise(
     steps = seen.pre.shape[0]
     totals, remembered = accumulated(steps, at, ([zeros, zeros], remembered))
     return Parts(*totals), remembered
+
+
+def of_sequence(
+    unit: Unit, trajectory: CellTrajectory, state: Any, reward: tf.Tensor | None
+) -> tuple[Parts, Any]:
+    """Parts of a sequence, mean over samples, and the unit's state after it.
+
+    Args:
+      unit: the unit.
+      trajectory: of its cell.
+      state: of its monitors and rule before the sequence, or None.
+      reward: `[T, B]` or None.
+    """
+    own, monitors = record(trajectory), unit.monitors.values()
+    observed = [[tf.cast(x, unit.state.dtype) for x in m.look(own)] for m in monitors]
+    size = own.outputs.shape[1]
+    if state is None:
+        pairs = zip(monitors, observed, strict=True)
+        folds = [monitor.reducer.start(seen[0][0]) for monitor, seen in pairs]
+        state = folds, start(unit, size)
+    values, folds = folded([monitor.reducer for monitor in monitors], observed, state[0])
+    named = dict(zip(unit.monitors, values, strict=True))
+    parts, remembered = summed(unit, seen_by(unit, own, named, reward, None), state[1])
+    return Parts(*(part / size for part in parts)), (folds, remembered)
 
 
 def parameter(unit: Unit) -> tf.Variable:

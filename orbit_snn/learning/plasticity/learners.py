@@ -13,7 +13,8 @@ from orbit_snn.learning.places import Place, places
 from orbit_snn.learning.plasticity import contributions
 from orbit_snn.learning.plasticity.contributions import BatchReduction, Parts
 from orbit_snn.learning.plasticity.limits import Limits
-from orbit_snn.learning.plasticity.trainers import IndependentCellTrainer, Unit
+from orbit_snn.learning.plasticity.trainers import IndependentCellTrainer
+from orbit_snn.learning.plasticity.units import Unit
 from orbit_snn.monitors import Monitor, Record, record
 from orbit_snn.types import Batch, Trajectory
 from orbit_snn.unroll.folding import folded
@@ -179,7 +180,7 @@ class Learners:
             for place, _, value in self.lasting
         )
         steps = next(iter(records.values())).outputs.shape[0]
-        return Local(tuple(parts), tf.constant(steps), tuple(lasting), folds, tuple(kept))
+        return Local(tuple(parts), tf.constant(steps, tf.int64), tuple(lasting), folds, tuple(kept))
 
     def _observed(
         self, records: Mapping[str, Record], folds: Sequence[Any]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from orbit_snn.accumulators import Accumulator
+from orbit_snn.accumulators import REDUCTIONS
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.editing import ancestors
 from orbit_snn.graph.loss_module import Sums, needed_by
@@ -104,7 +104,10 @@ class Plasticity(LearningRule):
                 f"batch_reduction is {batch_reduction!r}; expected mean, sum or a function of "
                 "(tensor, axis)."
             )
-        Accumulator([], reduction=step_reduction)
+        if step_reduction not in REDUCTIONS:
+            raise ValueError(
+                f"step_reduction is {step_reduction!r}; expected one of {', '.join(REDUCTIONS)}."
+            )
         self.rules = rules
         self.apply_every = apply_every
         self.sequences = sequences
@@ -127,7 +130,7 @@ class Plasticity(LearningRule):
         self._check(modules)
         with self.name_scope:
             self.trainers = [IndependentCellTrainer(rule) for rule in self.rules]
-            self.pending = tf.Variable(0, trainable=False, dtype=tf.int32, name="pending")
+            self.pending = tf.Variable(0, trainable=False, dtype=tf.int64, name="pending")
         self._learners = Learners(modules, self.trainers, self.limits, self.step_reduction)
         self._taught = [n for n in modules.model.nodes if isinstance(n.module, Taught)]
         for node in self._taught:

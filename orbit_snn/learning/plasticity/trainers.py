@@ -7,6 +7,12 @@ states and monitors, and knows cells by weak references only. `trainer.variables
     trainer = IndependentCellTrainer(STDP(lr_post=1e-2, lr_pre=-1e-2))
     unit = trainer.register_cell("hidden", cell, lr_post=2e-2)
     unit.cell, unit.state, unit.monitors
+
+    done = network.unroll(xs)
+    state = trainer({"hidden": done.cells[0]})     # adds to the updaters of connections
+    trainer.update()                               # applies what they have
+
+`Plasticity` does this, compiled, under the trainer of networks.
 """
 
 import dataclasses
@@ -17,58 +23,11 @@ from typing import Any
 import tensorflow as tf
 
 from orbit_snn.cells import Cell
-from orbit_snn.connections import Connection
+from orbit_snn.learning.plasticity import contributions
 from orbit_snn.learning.plasticity.synaptic import SynapticRule
+from orbit_snn.learning.plasticity.units import Unit, UnitState, identifier
 from orbit_snn.monitors import Monitor
-
-
-class UnitState(tf.Module):
-    """What a trainer keeps for a cell: the rule with its overrides, and its learning rates.
-
-    Attributes:
-      rule: of the cell.
-      connection: which of the cell's, `feedforward` or `recurrent`.
-      rates: absolute values of the learning rates by name, variables: assign to change them.
-      dtype: that the rule computes in.
-    """
-
-    def __init__(self, name: str, rule: SynapticRule, connection: str, dtype: tf.DType):
-        super().__init__(name=_identifier(name))
-        self.rule = rule
-        self.connection = connection
-        self.dtype = tf.as_dtype(dtype)
-        with self.name_scope:
-            self.rates = {
-                key: tf.Variable(abs(value), trainable=False, dtype=dtype, name=key)
-                for key, value in rule.rates().items()
-            }
-
-
-class Unit(tf.Module):
-    """A cell with what its trainer keeps for it.
-
-    Attributes:
-      cell: the cell.
-      state: see `UnitState`.
-      monitors: what the rule looks at, by name.
-    """
-
-    def __init__(self, name: str, cell: Cell, state: UnitState, monitors: Mapping[str, Monitor]):
-        super().__init__(name=_identifier(name))
-        self.key = name
-        self.cell = cell
-        self.state = state
-        self.monitors = dict(monitors)
-
-    @property
-    def rule(self) -> SynapticRule:
-        """Of the cell."""
-        return self.state.rule
-
-    @property
-    def connection(self) -> Connection:
-        """That learns."""
-        return getattr(self.cell, self.state.connection)
+from orbit_snn.types import CellTrajectory
 
 
 class CellTrainer(tf.Module):
@@ -181,7 +140,7 @@ class IndependentCellTrainer(CellTrainer):
     """
 
     def __init__(self, rule: SynapticRule, name: str | None = None):
-        super().__init__(name or _identifier(type(rule).__name__.lower()))
+        super().__init__(name or identifier(type(rule).__name__.lower()))
         if not isinstance(rule, SynapticRule):
             raise ValueError(f"the rule is {rule!r}; expected one such as STDP().")
         self.rule = rule
@@ -227,6 +186,35 @@ class IndependentCellTrainer(CellTrainer):
             state = UnitState(name, rule, connection, cell.neuron.dtype)
         return self.add_cell(name, cell, state, rule.monitors(cell.neuron.dt_ms, connection))
 
+    def __call__(
+        self,
+        trajectories: Mapping[str, CellTrajectory],
+        state: Mapping[str, Any] | None = None,
+        reward: tf.Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Adds what a sequence teaches, mean over samples and sum over steps, to the updaters.
+
+        Args:
+          trajectories: of the cells, by name of their units.
+          state: of each unit before the sequence; default one that has seen nothing.
+          reward: `[T, B]`, for rules that learn from one.
+
+        Returns:
+          The state of each unit after it, to go on with.
+
+        Raises:
+          KeyError: for an unknown name.
+        """
+        after = {}
+        for name, trajectory in trajectories.items():
+            unit = self.get_unit(name)
+            before = None if state is None else state[name]
+            parts, after[name] = contributions.of_sequence(unit, trajectory, before, reward)
+            updater = unit.connection.updater
+            if updater is not None:
+                setattr(updater, unit.rule.param, tuple(parts))
+        return after
+
     def __iter__(self) -> Iterator[Unit]:
         """All units."""
         return map(self.get_unit, self.names)
@@ -236,9 +224,3 @@ class IndependentCellTrainer(CellTrainer):
 
 
 _CONNECTIONS = ("feedforward", "recurrent")
-
-
-def _identifier(name: str) -> str:
-    """The name as a name scope can have it."""
-    found = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
-    return found if found[:1].isalpha() else f"unit_{found}"
