@@ -1,7 +1,7 @@
 """The contract of a connection: a linear map with trainable weights."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -95,6 +95,16 @@ class Connection(Updatable, tf.Module, metaclass=abc.ABCMeta):
         names = {id(value): name for name, value in vars(self).items()}
         return tuple(names[id(parameter)] for parameter in self.parameters)
 
-    def defaultupdater(self) -> Updater:
-        """An updater of all trainable variables, by the names of their attributes."""
-        return Updater(self, *self.parameter_names)
+    @property
+    def beside(self) -> Mapping[str, str]:
+        """Variables that only local rules change, and the parameter whose synapses they are of."""
+        return {}
+
+    @property
+    def plastic(self) -> tuple[str, ...]:
+        """Names of the variables that local rules may change."""
+        return (*self.parameter_names, *self.beside)
+
+    def defaultupdater(self, reduction: str | None = None) -> Updater:
+        """An updater of all that local rules may change, by the names of the attributes."""
+        return Updater(self, *self.plastic, reduction=reduction)

@@ -5,6 +5,8 @@ from orbit_snn.learning.plasticity.classifier import Taught as Taught
 from orbit_snn.learning.plasticity.homeostasis import LinearHomeostasis as LinearHomeostasis
 from orbit_snn.learning.plasticity.kernels import ExponentialKernel as ExponentialKernel
 from orbit_snn.learning.plasticity.kernels import KernelSTDP as KernelSTDP
+from orbit_snn.learning.plasticity.kernels import delay_adjusted_stdp as delay_adjusted_stdp
+from orbit_snn.learning.plasticity.kernels import delay_adjusted_stdpd as delay_adjusted_stdpd
 from orbit_snn.learning.plasticity.limits import Limits as Limits
 from orbit_snn.learning.plasticity.modulated import MSTDP as MSTDP
 from orbit_snn.learning.plasticity.modulated import MSTDPET as MSTDPET

@@ -223,5 +223,6 @@ def _of_param(unit: Unit, products: tf.Tensor) -> tf.Tensor:
 
 
 def _index(unit: Unit, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    names = unit.connection.parameter_names
-    return tf.cast(gradients[names.index(unit.rule.param)], unit.state.dtype)
+    connection, param = unit.connection, unit.rule.param
+    index = connection.parameter_names.index(connection.beside.get(param, param))
+    return tf.cast(gradients[index], unit.state.dtype)

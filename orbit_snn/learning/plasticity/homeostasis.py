@@ -5,7 +5,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from orbit_snn.learning.plasticity.synaptic import Product, Rates, Seen, SeparableRule
+from orbit_snn.learning.plasticity.synaptic import (
+    Product,
+    Rates,
+    Seen,
+    SeparableRule,
+    check_param,
+)
 from orbit_snn.monitors import Monitor, output_monitor
 from orbit_snn.reducers import CumulativeAverage
 
@@ -20,7 +26,7 @@ class LinearHomeostasis(SeparableRule):
     Attributes:
       lr_homeostasis: lambda, above 0.
       target_hz: r*, above 0.
-      param: what moves: `kernel` or `bias`.
+      param: what moves: `kernel`, `bias` or, the other way round, `delay_ms`.
 
     Raises:
       ValueError: for a rate or target that is not above 0.
@@ -34,8 +40,7 @@ class LinearHomeostasis(SeparableRule):
         for name in ("lr_homeostasis", "target_hz"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0.")
-        if self.param not in ("kernel", "bias"):
-            raise ValueError(f"param is {self.param!r}; expected kernel or bias.")
+        check_param(self.param, "kernel", "bias", "delay_ms")
 
     def monitors(self, dt_ms: float, connection: str) -> dict[str, Monitor]:
         """The mean rate."""
@@ -46,6 +51,8 @@ class LinearHomeostasis(SeparableRule):
         target = self.target_hz * seen.dt_ms * 1e-3
         lack = (target - seen.after("rate")) / target
         every = tf.ones_like(seen.pre)
+        if self.param == "delay_ms":
+            lack = -lack
         return (
             Product("pos", every, rates["lr_homeostasis"] * tf.nn.relu(lack)),
             Product("neg", every, rates["lr_homeostasis"] * tf.nn.relu(-lack)),

@@ -239,11 +239,11 @@ def _can_change(
     """Whether a trainer's rule can change a connection, which then has an updater."""
     connection: Connection | None = getattr(place.cell, name)
     param = trainer.rule.param
-    if connection is None or param not in connection.parameter_names:
+    if connection is None or param not in connection.plastic:
         return False
     updater = connection.updater
     if updater is None:
-        updater = Updater(connection, *connection.parameter_names, reduction=reduction)
+        updater = connection.defaultupdater(reduction)
         limits.put_on(updater, param)
         connection.updater = updater
     found = updater.accumulator(param).reduction

@@ -131,3 +131,9 @@ def check_trace(mode: str) -> None:
     """Raises ValueError for an unknown kind of trace."""
     if mode not in ("cumulative", "nearest"):
         raise ValueError(f"trace is {mode!r}; expected cumulative or nearest.")
+
+
+def check_param(param: str, *known: str) -> None:
+    """Raises ValueError for a parameter that a rule cannot change."""
+    if param not in known:
+        raise ValueError(f"param is {param!r}; expected one of {', '.join(known)}.")

@@ -174,11 +174,11 @@ class IndependentCellTrainer(CellTrainer):
                 f"the cell {name!r} has no connection {connection!r}; expected one of "
                 f"{', '.join(_CONNECTIONS)} that it has."
             )
-        if rule.param not in found.parameter_names:
-            known = ", ".join(found.parameter_names) or "none: make it with trainable=True"
+        if rule.param not in found.plastic:
+            known = ", ".join(found.plastic) or "none: make it with trainable=True"
             raise ValueError(
                 f"{type(rule).__name__} changes {rule.param!r}, and the {connection} connection "
-                f"of {name!r} has the trained parameters {known}."
+                f"of {name!r} has the parameters {known}."
             )
         if not found.updatable:
             found.updater = found.defaultupdater()
