@@ -112,7 +112,7 @@ def test_gradients_are_those_of_autodiff(rule):
 
 def test_least_squares_refuses_taps_that_share_a_weight():
     modules = modules_of(delayed(), LIF(N, dtype=tf.float64))
-    with pytest.raises(GraphError, match="shared"):
+    with pytest.raises(GraphError, match="share the weights of a Delayed"):
         RLS("scaled_jacobian").prepare(
             modules, {k: tf.TensorSpec(v.shape[1:], v.dtype) for k, v in batch().items()}, T
         )

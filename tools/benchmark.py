@@ -10,7 +10,8 @@ in a process of its own, over what the process held before the model was built. 
 numbers, each in its own process. `eprop` times the modes of e-prop, which give equal gradients,
 against back-propagation of the same adaptive network, and measures the memory of `chunked` for
 sequences of T and of 100 T steps. `rls` times FORCE with output feedback of 500 and 1000 units, a
-step, against a loop of NumPy, and the kernel, a row, by rows in a block; use `--threads=1`.
+step, against a loop of NumPy, and the kernel, a row, by rows in a block; use `--threads=1`. `stdp`
+times pair STDP in every step of 100 and 1000 neurons, 1000 steps, against a loop of NumPy.
 `startup` is the first training step of the default digits experiment, tracing and compilation
 included.
 
@@ -32,10 +33,10 @@ if __name__ == "__main__":  # in a checkout without installation
 
 from orbit_snn.tools import peers
 
-STARTUP, EPROP, RLS = "startup", "eprop", "rls"
-SPECIAL = (STARTUP, EPROP, RLS)
+STARTUP, EPROP, RLS, STDP = "startup", "eprop", "rls", "stdp"
+SPECIAL = (STARTUP, EPROP, RLS, STDP)
 CASES = ("bptt", "bptt_checkpointed", "tbptt", "autodiff", STARTUP)
-OPTIONAL_CASES = (EPROP, RLS, "bptt_direct", "bptt_no_xla", "autodiff_xla")
+OPTIONAL_CASES = (EPROP, RLS, STDP, "bptt_direct", "bptt_no_xla", "autodiff_xla")
 TIMES = ("train_ms", "infer_ms", "cpu_ms")
 KEYS = ("case", "size", "threads", "device", *TIMES, "peak_mb_over_base", "ratio_to_autodiff")
 HEADINGS = ("case", "train ms", "infer ms", "cpu ms", "peak MB", "ratio", "")
@@ -75,6 +76,8 @@ def benchmark(options: argparse.Namespace) -> list[Row]:
             rows += eprop_rows(name, options)
     if RLS in options.cases:
         rows += rls_rows(options)
+    if STDP in options.cases:
+        rows += stdp_rows(options)
     if STARTUP in options.cases:
         rows += startup_rows(options)
     return rows
@@ -139,6 +142,15 @@ def rls_rows(options: argparse.Namespace) -> list[Row]:
         ratio = times[f"{of}_{size}"] / value
         print(f"rls {case:11} {size:>5} units {value:8.4f} ms, {of} / this {ratio:.2f}", flush=True)
     return [make_row(f"{RLS}_{n}", "", options.threads, **values) for n, values in found.items()]
+
+
+def stdp_rows(options: argparse.Namespace) -> list[Row]:
+    """Rows of local plasticity, milliseconds of 1000 steps."""
+    found = attempt(STDP, [STDP], options.sizes[0], options) or {}
+    for name, values in found.items():
+        ratio = found["numpy_" + name.rsplit("_", 1)[1]]["train_ms"] / values["train_ms"]
+        print(f"{name:12} {values['train_ms']:8.2f} ms, numpy / this {ratio:.2f}", flush=True)
+    return [make_row(f"{STDP}_{n}", "", options.threads, **values) for n, values in found.items()]
 
 
 def peer_rows(name: str, size: peers.Size, options: argparse.Namespace) -> Iterator[Row]:
@@ -228,6 +240,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     benchmark_cases.limit_threads(options.threads)
     if options.only == STARTUP:
         return benchmark_cases.startup()
+    if options.only == STDP:
+        from orbit_snn.tools import benchmark_stdp
+
+        return benchmark_stdp.measure(options.repeats)
     if options.only == RLS:
         from orbit_snn.tools import benchmark_rls
 
@@ -301,7 +317,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--peer_python", default=sys.executable, metavar="PATH", help="interpreter with the peers"
     )
     parser.add_argument("--chunk", type=int, default=250, help="steps of a chunk of e-prop")
-    only = ("timing", "memory", STARTUP, EPROP, RLS, "eprop_memory")
+    only = ("timing", "memory", *SPECIAL, "eprop_memory")
     parser.add_argument("--only", choices=only, help=argparse.SUPPRESS)
     parser.add_argument("--size_override", type=size_from, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -334,9 +350,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
         print(f"rows: {options.json}")
-    first = {EPROP: f"{EPROP}_chunked", RLS: f"{RLS}_force_500"}
+    first = {EPROP: f"{EPROP}_chunked", RLS: f"{RLS}_force_500", STDP: f"{STDP}_stdp_100"}
     names = {first.get(case, case) for case in options.cases}
-    once = (STARTUP, RLS)
+    once = (STARTUP, RLS, STDP)
     wanted = sum(1 if case in once else len(options.sizes) for case in options.cases)
     return 0 if sum(row["case"] in names for row in rows) == wanted else 1
 

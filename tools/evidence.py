@@ -169,6 +169,8 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "small_tanh_networks": ("grad", lambda o, s: small_networks("tanh_study", s)),
     "small_spiking_networks": ("grad", lambda o, s: small_networks("spiking_study", s)),
     "curbd_three_regions": ("pvar", lambda o, s: run_config("curbd_three_regions", "rls", o, s)),
+    "diehl_cook": ("accuracy", lambda o, s: run_config("diehl_cook", "stdp", o, s)),
+    "reward_timing": ("in_window", lambda o, s: run_config("reward_timing", "mstdpet", o, s)),
     "evidence_accumulation_bptt": (
         "iterations",
         lambda o, s: iterations("evidence_accumulation", "bptt", o, s),

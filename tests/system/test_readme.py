@@ -14,7 +14,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 FEW = "trainer.train_steps=20,trainer.steps_per_loop=10,trainer.checkpoint_interval=10"
-FEW += ",trainer.validation_interval=10,trainer.pictures=0,task.model.units=[16]"
+FEW += ",trainer.validation_interval=10,trainer.pictures=0"
+SMALL = {"digits": "task.model.units=[16]", "diehl_cook": "task.model.units=16"}
 
 
 def blocks(language: str) -> list[str]:
@@ -39,9 +40,11 @@ def with_few_steps(
     """The command with its own Python, a directory of the test's, and few steps."""
     kept = [sys.executable, *command[1:]]
     kept = [word for word in kept if not word.startswith(("--model_dir", "--params_override"))]
-    of_digits = ",".join([FEW, f"task.data_dir={data_dir}"])
-    override = f"--params_override={of_digits if '--experiment=digits' in kept else FEW}"
-    return [*kept, f"--model_dir={model_dir}", override]
+    (experiment,) = [w.removeprefix("--experiment=") for w in kept if w.startswith("--experiment")]
+    given = [FEW, SMALL.get(experiment, "task.model.units=[16]")]
+    if experiment in SMALL:
+        given.append(f"task.data_dir={data_dir}")
+    return [*kept, f"--model_dir={model_dir}", f"--params_override={','.join(given)}"]
 
 
 def command_lines() -> list[str]:
@@ -65,14 +68,15 @@ def test_ci_calls_the_test_command() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_training_commands_run(number: int, tmp_path: pathlib.Path) -> None:
-    assert len(command_lines()) == 4
+    assert len(command_lines()) == 5
     command = shlex.split(command_lines()[number])
     model_dir = tmp_path / "run"
     out = run(with_few_steps(command, model_dir, tmp_path / "data"), ROOT)
     assert "test at step 20" in out
-    examples = 360 if "--experiment=digits" in command else 1
+    images = any(f"--experiment={name}" in command for name in SMALL)
+    examples = 360 if images else 1
     assert json.loads((model_dir / "results.json").read_text())["examples"] == examples
 
 
