@@ -48,8 +48,9 @@ class RewardTimingConfig(experiments.TaskConfig):
       window_start: first step of the window that is asked for.
       window_steps: its length.
       delay_steps: from a spike to its reward.
-      punishment: for a spike outside of the window, 0 or more; inside the reward is 1. It has to
-        outweigh the reward of a spike before it, which a spike in between is credited with too.
+      punishment: for a spike outside of the window, 0 or more; inside the reward is 1.
+      refractory_ms: of the neurons; longer than the delay, so that no spike comes between another
+        one and its reward, and would be credited with it.
       weight: mean of all weights at first, in thresholds.
       validation_examples: how many there are, the same at every validation.
       test_examples: how many are held out.
@@ -66,8 +67,9 @@ class RewardTimingConfig(experiments.TaskConfig):
     window_start: int = ranged(120, low=0)
     window_steps: int = ranged(20, low=1)
     delay_steps: int = ranged(10, low=0)
-    punishment: float = ranged(2.0, low=0.0)
-    weight: float = ranged(0.06, above=0.0)
+    punishment: float = ranged(1.5, low=0.0)
+    refractory_ms: float = ranged(20.0, low=0.0)
+    weight: float = ranged(0.08, above=0.0)
     validation_examples: int = ranged(64, low=1)
     test_examples: int = ranged(256, low=1)
 
@@ -103,7 +105,7 @@ class RewardTimingConfig(experiments.TaskConfig):
             return tf.constant(2.0 * self.weight * draw.random(shape), dtype)
 
         with tf.name_scope("network"):
-            neurons = LIF(self.units, tau_mem_ms=10.0, refractory_ms=3.0, dtype=dtype)
+            neurons = LIF(self.units, tau_mem_ms=10.0, refractory_ms=self.refractory_ms, dtype=dtype)
             onto = Dense(self.timed + self.random, self.units, initializer=drawn, dtype=dtype)
             return Network([Cell(neurons, onto)])
 
@@ -166,7 +168,7 @@ def reward_timing() -> experiments.ExperimentConfig:
     )
     config.trainer.override(
         {
-            "train_steps": 1000,
+            "train_steps": 2000,
             "batch_size": 16,
             "steps_per_loop": 50,
             "checkpoint_interval": 250,
