@@ -21,12 +21,12 @@ from orbit_snn.configuration import ranged
 from orbit_snn.connections import Dense
 from orbit_snn.data import Examples
 from orbit_snn.database import SPLITS, Database
+from orbit_snn.draws import uniform
 from orbit_snn.graph import MSE, During, InputNode, NetworkNode, Var, assemble_for_training
 from orbit_snn.graph.algebra import LossNode
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LeakyTanh
 from orbit_snn.seeds import derive
-from orbit_snn.tasks.generated import uniform
 from orbit_snn.tasks.reservoir import least_squares
 from orbit_snn.training import PlotMaker, Plotter, Task
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
+from orbit_snn.draws import uniform
 from orbit_snn.graph import (
     ActorCritic,
     GraphError,
@@ -23,7 +24,7 @@ from orbit_snn.graph import (
 )
 from orbit_snn.graph.types import IdxType
 from orbit_snn.models import ModelConfig, build_network
-from orbit_snn.tasks.generated import generated, group_spikes, seeds, uniform
+from orbit_snn.tasks.generated import generated, group_spikes, seeds
 from orbit_snn.training import PlotMaker, Raster, Task
 
 

@@ -11,6 +11,7 @@ from orbit_snn import experiments
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ranged
 from orbit_snn.connections import Dense, Lateral
+from orbit_snn.encoders import poisson
 from orbit_snn.graph import (
     Accuracy,
     CrossEntropy,
@@ -26,7 +27,6 @@ from orbit_snn.networks import Network
 from orbit_snn.neurons import AdaptiveVoltageLIF
 from orbit_snn.seeds import derive
 from orbit_snn.tasks.digits import ImagesConfig
-from orbit_snn.tasks.generated import chance
 from orbit_snn.training import Confusion, PlotMaker, Raster, Task
 from orbit_snn.training.receptive_fields import ReceptiveFields
 
@@ -51,7 +51,7 @@ class DiehlCookNetworkConfig(Config):
     inhibition: float = ranged(17.0, low=0.0)
     resistance_mohm: float = ranged(250.0, above=0.0)
     tau_theta_ms: float = ranged(1e6, above=0.0)
-    jump_mv: float = ranged(0.2, low=0.0)
+    jump_mv: float = ranged(0.4, low=0.0)
     dt_ms: float = ranged(1.0, above=0.0)
 
 
@@ -117,11 +117,10 @@ class DiehlCookConfig(ImagesConfig):
 
     def _encoder(self, brightest: float, dtype: tf.DType) -> Callable[..., dict[str, tf.Tensor]]:
         steps = round(self.duration_ms / self.model.dt_ms)
-        most = self.brightest_hz * self.model.dt_ms / 1e3
 
         def encode(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
             pixels = tf.reshape(tf.cast(example["image"], tf.float32) / brightest, [-1])
-            spikes = chance([steps, pixels.shape[0]], most * pixels, seed)
+            spikes = poisson(self.brightest_hz * pixels, steps, self.model.dt_ms, seed)
             return {"inputs": tf.cast(spikes, dtype), "label": example["label"]}
 
         return encode

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
+from orbit_snn.draws import chance
 from orbit_snn.graph import MSE, DatasetLoss, InputNode, NetworkNode, assemble_for_training
-from orbit_snn.tasks.generated import chance, generated, seeds
+from orbit_snn.tasks.generated import generated, seeds
 from orbit_snn.tasks.reservoir import ReservoirConfig, least_squares, reservoir
 from orbit_snn.training import PlotMaker, Raster, Task, Traces
 

@@ -1,11 +1,12 @@
 """Examples that are drawn, not stored: each one a function of its seed alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from orbit_snn.data import Examples
 from orbit_snn.database import SPLITS, Database
+from orbit_snn.draws import chance
 
 
 def generated(
@@ -33,20 +34,6 @@ def generated(
 def seeds(seed: tf.Tensor, number: int) -> list[tf.Tensor]:
     """Independent seeds out of one, `[2]` each."""
     return tf.unstack(tf.random.split(seed, number, alg="philox"))
-
-
-def uniform(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
-    """Uniform float32 in [0, 1), the same with and without XLA.
-
-    Of `tf.random.stateless_uniform` this holds for integers only: XLA makes floats of other bits.
-    """
-    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
-    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
-
-
-def chance(shape: Sequence[int], probability: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
-    """True with a probability, which broadcasts to the shape."""
-    return uniform(shape, seed) < probability
 
 
 def group_spikes(probability: tf.Tensor, neurons: int, seed: tf.Tensor) -> tf.Tensor:

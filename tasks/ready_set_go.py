@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
+from orbit_snn.draws import uniform
 from orbit_snn.graph import MSE, DatasetLoss, MeanSq, assemble_for_training
 from orbit_snn.tasks.full_force import FullForceConfig, features, full_force, target_weights
-from orbit_snn.tasks.generated import generated, seeds, uniform
+from orbit_snn.tasks.generated import generated, seeds
 from orbit_snn.tasks.reservoir import least_squares
 from orbit_snn.training import PlotMaker, Task, Traces
 

@@ -15,6 +15,7 @@ from orbit_snn import experiments
 from orbit_snn.cells import Cell
 from orbit_snn.configuration import ranged
 from orbit_snn.connections import Dense
+from orbit_snn.draws import chance, uniform
 from orbit_snn.graph import (
     GraphError,
     IdxType,
@@ -27,7 +28,7 @@ from orbit_snn.graph import (
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF
 from orbit_snn.seeds import derive
-from orbit_snn.tasks.generated import chance, generated, seeds, uniform
+from orbit_snn.tasks.generated import generated, seeds
 from orbit_snn.training import PlotMaker, Raster, Task, Weights
 
 
@@ -105,7 +106,9 @@ class RewardTimingConfig(experiments.TaskConfig):
             return tf.constant(2.0 * self.weight * draw.random(shape), dtype)
 
         with tf.name_scope("network"):
-            neurons = LIF(self.units, tau_mem_ms=10.0, refractory_ms=self.refractory_ms, dtype=dtype)
+            neurons = LIF(
+                self.units, tau_mem_ms=10.0, refractory_ms=self.refractory_ms, dtype=dtype
+            )
             onto = Dense(self.timed + self.random, self.units, initializer=drawn, dtype=dtype)
             return Network([Cell(neurons, onto)])
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from orbit_snn import experiments
 from orbit_snn.configuration import choice, ranged
+from orbit_snn.draws import chance
 from orbit_snn.graph import (
     Accuracy,
     CrossEntropy,
@@ -24,7 +25,6 @@ from orbit_snn.graph import (
 )
 from orbit_snn.models import ModelConfig, build_network
 from orbit_snn.tasks.digits import ImagesConfig, augmented
-from orbit_snn.tasks.generated import chance
 from orbit_snn.tasks.lsnn import partly_adaptive
 from orbit_snn.training import Confusion, PlotMaker, Raster, Task
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from orbit_snn import experiments
 from orbit_snn.configuration import ranged
 from orbit_snn.decay import decay
+from orbit_snn.draws import chance, uniform
 from orbit_snn.graph import (
     Accuracy,
     CrossEntropy,
@@ -24,7 +25,7 @@ from orbit_snn.graph import (
     assemble_for_training,
 )
 from orbit_snn.models import ModelConfig, build_network
-from orbit_snn.tasks.generated import chance, generated, group_spikes, seeds, uniform
+from orbit_snn.tasks.generated import generated, group_spikes, seeds
 from orbit_snn.tasks.lsnn import partly_adaptive, published_rates, published_readout
 from orbit_snn.training import Confusion, PlotMaker, Raster, Task
 

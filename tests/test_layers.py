@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # From the bottom up; a module may import its own layer and those before it.
 LAYERS = (
     (
-        *("neurons", "connections", "surrogate", "decay", "types", "seeds"),
+        *("neurons", "connections", "surrogate", "decay", "types", "seeds", "draws"),
         *("updaters", "accumulators", "bounds", "reducers", "migration"),
     ),
     ("cells", "adjoint", "memory", "unroll", "monitors"),
@@ -24,6 +24,7 @@ LAYERS = (
         "distribute",
         "data",
         "data_checks",
+        "encoders",
     ),
     ("graph",),
     ("learning",),
