@@ -1,4 +1,4 @@
-"""Local plasticity under the trainer: what it refuses, reports and keeps, and rules of one's own."""
+"""Local plasticity under the trainer: what it refuses and reports, and rules of one's own."""
 
 import dataclasses
 import types
@@ -19,6 +19,7 @@ from orbit_snn.learning.plasticity import (
     KernelSTDP,
     Limits,
     LinearHomeostasis,
+    MaxRateClassifier,
     Plasticity,
     Product,
     SeparableRule,
@@ -109,7 +110,7 @@ def test_what_several_replicas_cannot_do(monkeypatch, given, message):
 
 def test_an_updater_that_reduces_otherwise_is_refused():
     modules = modules_of()
-    (node,) = modules.networks if hasattr(modules, "networks") else modules.model.networks
+    (node,) = modules.model.networks
     connection = node.module.cells[0].feedforward
     connection.updater = Updater(connection, "kernel", reduction="max")
     with pytest.raises(ValueError, match="reduces by max and step_reduction is sum"):
@@ -188,8 +189,6 @@ def test_labels_have_to_be_named():
     network = Network([Cell(zoo.Exact(3), Dense(4, 3, dtype=tf.float64))])
     net = NetworkNode("net", InputNode("x"), network)
     rates = graph.Decision("rates", net.cell0, "mean")
-    from orbit_snn.learning.plasticity import MaxRateClassifier
-
     votes = graph.ModelNode("votes", rates, MaxRateClassifier(3, 2, dtype=tf.float64))
     loss = graph.MeanSq.of_node(votes)
     modules, db_info = graph.assemble_for_training(loss, {"loss": loss})
