@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from orbit_snn.learning.plasticity.stdp import trace_of
+from orbit_snn.learning.plasticity.stdp import pair_traces
 from orbit_snn.learning.plasticity.synaptic import (
     Product,
     Rates,
@@ -17,7 +17,7 @@ from orbit_snn.learning.plasticity.synaptic import (
     check_trace,
     side,
 )
-from orbit_snn.monitors import Monitor, input_monitor, output_monitor
+from orbit_snn.monitors import Monitor
 from orbit_snn.reducers import EligibilityTrace
 
 _OTHER = {"pos": "neg", "neg": "pos"}
@@ -56,10 +56,7 @@ class MSTDP(SeparableRule):
 
     def monitors(self, dt_ms: float, connection: str) -> dict[str, Monitor]:
         """A trace of either side."""
-        return {
-            "trace_pre": input_monitor(trace_of(self.trace, self.tc_pre_ms, dt_ms), connection),
-            "trace_post": output_monitor(trace_of(self.trace, self.tc_post_ms, dt_ms)),
-        }
+        return pair_traces(self, dt_ms, connection)
 
     def products(self, seen: Seen, rates: Rates) -> Sequence[Product]:
         """See the class."""
@@ -114,10 +111,7 @@ class MSTDPET(SynapsewiseRule):
 
     def monitors(self, dt_ms: float, connection: str) -> dict[str, Monitor]:
         """A trace of either side."""
-        return {
-            "trace_pre": input_monitor(trace_of(self.trace, self.tc_pre_ms, dt_ms), connection),
-            "trace_post": output_monitor(trace_of(self.trace, self.tc_post_ms, dt_ms)),
-        }
+        return pair_traces(self, dt_ms, connection)
 
     def start(self, shape: Sequence[int], dtype: tf.DType) -> Any:
         """No eligibility, of what postsynaptic spikes did and of what presynaptic ones did."""

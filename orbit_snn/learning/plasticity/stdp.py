@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from orbit_snn.learning.plasticity.synaptic import (
     Product,
@@ -20,6 +21,12 @@ def trace_of(mode: str, tau_ms: float, dt_ms: float) -> Reducer:
     """A trace of spikes, `cumulative` or `nearest`, of amplitude 1."""
     kind = CumulativeTrace if mode == "cumulative" else NearestTrace
     return kind(tau_ms, dt_ms)
+
+
+def pair_traces(rule: Any, dt_ms: float, connection: str) -> dict[str, Monitor]:
+    """Traces of either side, of what has `trace`, `tc_pre_ms` and `tc_post_ms`."""
+    pre, post = (trace_of(rule.trace, tau, dt_ms) for tau in (rule.tc_pre_ms, rule.tc_post_ms))
+    return {"trace_pre": input_monitor(pre, connection), "trace_post": output_monitor(post)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +61,7 @@ class STDP(SeparableRule):
 
     def monitors(self, dt_ms: float, connection: str) -> dict[str, Monitor]:
         """A trace of either side."""
-        return {
-            "trace_pre": input_monitor(trace_of(self.trace, self.tc_pre_ms, dt_ms), connection),
-            "trace_post": output_monitor(trace_of(self.trace, self.tc_post_ms, dt_ms)),
-        }
+        return pair_traces(self, dt_ms, connection)
 
     def products(self, seen: Seen, rates: Rates) -> Sequence[Product]:
         """See the class."""
