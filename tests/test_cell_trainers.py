@@ -217,7 +217,7 @@ def test_errors(trainer):
             trainer.register_cell("b", own, name)
     with pytest.raises(ValueError, match="'kernel'.*none: make it with trainable=True"):
         trainer.register_cell("b", cell(trainable=False))
-    with pytest.raises(ValueError, match="changes 'bias'.*trained parameters kernel"):
+    with pytest.raises(ValueError, match="changes 'bias'.*the parameters kernel"):
         IndependentCellTrainer(LinearHomeostasis(param="bias")).register_cell("b", own)
     with pytest.raises(ValueError, match="the rule is 'stdp'"):
         IndependentCellTrainer("stdp")

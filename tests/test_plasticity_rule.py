@@ -196,3 +196,17 @@ def test_labels_have_to_be_named():
         Trainer(
             modules, db_info, Database.from_arrays({"x": np.ones([4, 6, 4])}), Plasticity(), None, 2
         )
+
+
+def test_limits_are_on_all_that_rules_change():
+    p, made = prepared(
+        Plasticity(
+            [LinearHomeostasis(param="bias"), STDP()], limits=Limits(maximum=0.3, hard=True)
+        ),
+        bias=True,
+    )
+    updater = p.connection.updater
+    for name in ("kernel", "bias"):
+        value = tf.zeros_like(getattr(p.connection, name))
+        raised = updater.updated(name, value, value + 1.0, value)
+        np.testing.assert_array_equal(raised, value + 0.3)

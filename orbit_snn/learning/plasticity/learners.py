@@ -1,6 +1,6 @@
 """What learns in a model: units, parameters that they share, and monitors that they pool."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -63,7 +63,7 @@ class Learners:
     Args:
       modules: the model.
       trainers: one a rule; they register every connection that their rule can change.
-      limits: of weights, for connections that have no updater yet.
+      limits: of what rules change, for connections that have no updater yet.
       reduction: of steps, for those too.
 
     Attributes:
@@ -84,12 +84,13 @@ class Learners:
         reduction: str,
     ):
         every = [place for node in modules.model.networks for place in places(node)]
+        changed = {trainer.rule.param for trainer in trainers}
         self.members = tuple(
             Learner(trainer.register_cell(f"{place.name}.{name}", place.cell, name), place)
             for place in every
             for name in _CONNECTIONS
             for trainer in trainers
-            if _can_change(trainer, place, name, limits, reduction)
+            if _can_change(trainer, place, name, changed, limits, reduction)
         )
         if not self.members:
             wanted = ", ".join(sorted({trainer.rule.param for trainer in trainers}))
@@ -234,9 +235,17 @@ class Learners:
 
 
 def _can_change(
-    trainer: IndependentCellTrainer, place: Place, name: str, limits: Limits, reduction: str
+    trainer: IndependentCellTrainer,
+    place: Place,
+    name: str,
+    changed: Collection[str],
+    limits: Limits,
+    reduction: str,
 ) -> bool:
-    """Whether a trainer's rule can change a connection, which then has an updater."""
+    """Whether a trainer's rule can change a connection, which then has an updater.
+
+    One that is made gets limits on every parameter that some rule changes.
+    """
     connection: Connection | None = getattr(place.cell, name)
     param = trainer.rule.param
     if connection is None or param not in connection.plastic:
@@ -244,7 +253,8 @@ def _can_change(
     updater = connection.updater
     if updater is None:
         updater = connection.defaultupdater(reduction)
-        limits.put_on(updater, param)
+        for each in (each for each in connection.plastic if each in changed):
+            limits.put_on(updater, each)
         connection.updater = updater
     found = updater.accumulator(param).reduction
     if found != reduction:

@@ -64,7 +64,7 @@ class Plasticity(LearningRule):
         updates, for one replica only.
       step_reduction: what accumulated updates of steps come to: `sum`, `mean`, `max` or `min`.
       reward: node of the model that gives it, `[B, T]` or `[B]`.
-      limits: of the weights, for connections that have no updater of their own.
+      limits: of what the rules change, for connections that have no updater of their own.
 
     Raises:
       ValueError: for an option that is not one, or for options that do not go together.
