@@ -35,7 +35,21 @@ class Record(NamedTuple):
 
 
 def record(trajectory: CellTrajectory) -> Record:
-    """Of a forward pass that kept everything."""
+    """Of a forward pass that kept everything.
+
+    Raises:
+      ValueError: for another one, or no trajectory of a cell.
+    """
+    if not isinstance(trajectory, CellTrajectory):
+        raise ValueError(
+            f"got a {type(trajectory).__name__}; expected the trajectory of one cell, such as "
+            "done.cells[0]."
+        )
+    if trajectory.history is None:
+        raise ValueError(
+            "the network kept some states only (checkpoint_every), and local rules look at all; "
+            "set it to None."
+        )
     history = trajectory.history
     return Record(
         trajectory.inputs,

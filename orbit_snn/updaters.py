@@ -62,6 +62,10 @@ class Updater(tf.Module):
         else:
             super().__setattr__(key, value)
 
+    def __getattr__(self, key: str) -> Any:
+        known = ", ".join(vars(self).get("_updates", ()))
+        raise AttributeError(f"the updater has no {key!r}; it has {known}.")
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of the parameters."""
@@ -234,6 +238,11 @@ def _property(name: str) -> property:
         return updater.accumulator(name)
 
     def add(updater: Updater, value: Any) -> None:
+        if isinstance(value, tuple) and len(value) != 2:
+            raise ValueError(
+                f"an update of {name} is a tuple of {len(value)}; expected one tensor, or a "
+                "positive and a negative part."
+            )
         pos, neg = value if isinstance(value, tuple) else (value, None)
         accumulator = updater.accumulator(name)
         accumulator.add("pos", pos)

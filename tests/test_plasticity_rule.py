@@ -1,6 +1,7 @@
 """Local plasticity under the trainer: what it refuses and reports, and rules of one's own."""
 
 import dataclasses
+import json
 import types
 
 import numpy as np
@@ -27,8 +28,10 @@ from orbit_snn.learning.plasticity import (
     rule,
 )
 from orbit_snn.networks import Network
+from orbit_snn.neurons import LIF, LeakyIntegrator
 from orbit_snn.tasks import diehl_cook
 from orbit_snn.tools import benchmark_stdp
+from orbit_snn.training import Run, RunDirectoryError, TrainingOptions
 from orbit_snn.training.trainer import Trainer
 from orbit_snn.updaters import Updater
 from tests.conformance import plasticity as zoo
@@ -53,6 +56,8 @@ from tests.conformance import plasticity as zoo
         (lambda: LinearHomeostasis(param="threshold"), "expected one of kernel, bias, delay_ms"),
         (lambda: Limits("soft"), "family is 'soft'; expected one of none, power"),
         (lambda: Limits(minimum=1.0, maximum=0.0), "exchange them"),
+        (lambda: Limits(maximum=1.0), "do nothing with family=none"),
+        (lambda: Plasticity(limits=(0.0, 1.0)), "expected Limits"),
         (lambda: Limits("scaled_power", maximum=1.0), "needs minimum and maximum; give both"),
     ],
 )
@@ -79,10 +84,14 @@ def modules_of(**settings):
     "given,settings,message",
     [
         (Plasticity(MSTDP()), {}, "MSTDP learns from a reward; name the node"),
-        (Plasticity(MSTDP(), reward="prize"), {}, "the model has no node `prize`; it has"),
+        (Plasticity(MSTDP(), reward="prize"), {}, "no node `prize` to take the reward from"),
         (Plasticity(KernelSTDP(modulated=True)), {}, "KernelSTDP learns from a reward"),
         (Plasticity(), {"checkpoint_every": 4}, "keeps every 4-th state only"),
-        (Plasticity(), {"dense": {"trainable": False}}, "no connection of the model has a trained"),
+        (
+            Plasticity(),
+            {"dense": {"trainable": False}},
+            "no connection onto spiking neurons has a trained",
+        ),
         (Plasticity(LinearHomeostasis(param="bias")), {}, "has a trained bias"),
     ],
     ids=range(6),
@@ -198,15 +207,35 @@ def test_labels_have_to_be_named():
         )
 
 
-def test_limits_are_on_all_that_rules_change():
-    p, made = prepared(
-        Plasticity(
-            [LinearHomeostasis(param="bias"), STDP()], limits=Limits(maximum=0.3, hard=True)
-        ),
-        bias=True,
-    )
-    updater = p.connection.updater
-    for name in ("kernel", "bias"):
-        value = tf.zeros_like(getattr(p.connection, name))
-        raised = updater.updated(name, value, value + 1.0, value)
-        np.testing.assert_array_equal(raised, value + 0.3)
+def test_limits_are_of_one_parameter():
+    rules = [LinearHomeostasis(param="bias"), STDP()]
+    with pytest.raises(ValueError, match="the rules change bias and kernel"):
+        prepared(Plasticity(rules, limits=Limits(maximum=0.3, hard=True)), bias=True)
+
+
+def test_neurons_without_spikes_are_left_alone():
+    readout = Cell(LeakyIntegrator(2, dtype=tf.float64), Dense(3, 2, dtype=tf.float64))
+    network = Network([Cell(zoo.Exact(3), Dense(4, 3, dtype=tf.float64))], readout)
+    net = NetworkNode("net", InputNode("x"), network)
+    loss = graph.MeanSq.of_node(net.output)
+    modules = graph.assemble_for_training(loss, {"loss": loss})[0]
+    _, made = prepared(Plasticity(), modules)
+    assert [unit.key for unit in made.trainers[0]] == ["net.cell0.feedforward"]
+
+
+def test_a_run_directory_knows_its_rules(tmp_path):
+    def run(rate):
+        rule = Plasticity([STDP(lr_post=rate)])
+        cell = Cell(LIF(3), Dense(4, 3))
+        net = NetworkNode("net", InputNode("x"), Network([cell]))
+        loss = graph.FiringRate(net.cells[0], 10.0)
+        modules, db_info = graph.assemble_for_training(loss, {"loss": loss})
+        database = Database.from_arrays({"x": np.ones([8, 6, 4], np.float32)}, test_size=0.5)
+        options = TrainingOptions(batch_size=2, train_steps=2, steps_per_loop=1, pictures=0)
+        return Run(modules, db_info, database, rule, None, tmp_path, options)
+
+    run(0.1).train()
+    held = json.loads((tmp_path / "run.json").read_text())["rule"]
+    assert held["rules"][0]["type"] == "STDP" and held["rules"][0]["lr_post"] == 0.1
+    with pytest.raises(RunDirectoryError, match="holds another run: its rule"):
+        run(0.2).train()

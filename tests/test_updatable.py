@@ -50,8 +50,9 @@ def test_an_abstract_default():
 
 def test_an_updater_is_set_and_deleted():
     connection = Dense(2, 3)
-    first, second = connection.defaultupdater(), connection.defaultupdater()
     size = len(connection.variables)
+    first, second = connection.defaultupdater(), connection.defaultupdater()
+    assert connection.updater is second
     for updater in (first, second):
         connection.updater = updater
         assert connection.updater is updater and len(connection.variables) == size + 4

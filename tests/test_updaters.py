@@ -127,7 +127,7 @@ def test_unknown_names(module):
     updater = Updater(module, "w")
     w = module.w.numpy()
     updater.w = np.ones(SHAPE)
-    with pytest.raises(AttributeError, match="no attribute 'b'"):
+    with pytest.raises(AttributeError, match="has no 'b'; it has w"):
         _ = updater.b
     with pytest.raises(AttributeError):
         del updater.b

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from orbit_snn.updaters import Updatable, Updater
+from orbit_snn.updaters import Updatable, Updater, clamp
 
 
 class Connection(Updatable, tf.Module, metaclass=abc.ABCMeta):
@@ -105,6 +105,15 @@ class Connection(Updatable, tf.Module, metaclass=abc.ABCMeta):
         """Names of the variables that local rules may change."""
         return (*self.parameter_names, *self.beside)
 
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Least and greatest value of what local rules may change, where there are such."""
+        return {}
+
     def defaultupdater(self, reduction: str | None = None) -> Updater:
-        """An updater of all that local rules may change, by the names of the attributes."""
-        return Updater(self, *self.plastic, reduction=reduction)
+        """Makes the updater of all that local rules may change, by the names of the attributes."""
+        updater = Updater(self, *self.plastic, reduction=reduction)
+        for name, (low, high) in self.ranges.items():
+            updater.add_post_update(name, clamp(low, high))
+        self.updater = updater
+        return updater

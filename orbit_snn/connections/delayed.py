@@ -129,6 +129,12 @@ class Delayed(Affine):
         """The delays have a value for each weight."""
         return {"delay_ms": "kernel"} if self.kernel.trainable else {}
 
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Delays stay between 0 and D steps."""
+        longest = self.most_steps * self.dt_ms
+        return {name: (0.0, longest) for name in self.beside}
+
     def _shares(self) -> tf.Tensor:
         """How much of each tap a synapse hears, `[D + 1, F, N]`."""
         steps = tf.clip_by_value(self.delay_ms / self.dt_ms, 0.0, float(self.most_steps))

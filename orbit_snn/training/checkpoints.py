@@ -43,11 +43,16 @@ def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> path
 
 
 def as_json(value: Any) -> Any:
-    """A setting as `run.json` holds it: options as dictionaries, functions by their names."""
+    """A setting as `run.json` holds it: options as dictionaries, functions by their names.
+
+    Several options, such as the rules of local plasticity, are a list with their types.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {key: as_json(x) for key, x in dataclasses.asdict(value).items()}
     if isinstance(value, dict):
         return {key: as_json(x) for key, x in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [{"type": type(x).__name__, **as_json(x)} for x in value]
     return getattr(value, "__qualname__", str(value)) if callable(value) else value
 
 

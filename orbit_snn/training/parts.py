@@ -37,7 +37,7 @@ def check_parts(
     if replicas > 1 and len(windows) > _MOST_EXCHANGES:
         raise GraphError(
             f"{len(windows)} updates in a sequence, each exchanged between {replicas} "
-            f"replicas, are more than {_MOST_EXCHANGES}; use longer windows, update_every="
+            f"replicas, are more than {_MOST_EXCHANGES}; use longer windows, one update a "
             "sequence, or one replica."
         )
     if replicas > 1 and modules.loss.collected:

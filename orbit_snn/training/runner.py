@@ -141,7 +141,7 @@ class Run:
             name: checkpoints.as_json(value)
             for name, value in sorted(vars(rule).items())
             if not name.startswith("_")
-            and (isinstance(value, (int, float, str)) or dataclasses.is_dataclass(value))
+            and (isinstance(value, (int, float, str)) or _are_options(value))
         }
         return {
             "experiment": self.name,
@@ -300,3 +300,9 @@ def _check_best_metric(modules: TrainingModules, metric: str) -> None:
     known = (*evaluator.names, *rates)
     if metric and metric not in known:
         raise ValueError(f"best_metric is {metric!r}; expected one of {', '.join(known)}.")
+
+
+def _are_options(value: Any) -> bool:
+    """Whether a setting is a dataclass, or several."""
+    every = value if isinstance(value, (tuple, list)) else [value]
+    return bool(every) and all(map(dataclasses.is_dataclass, every))

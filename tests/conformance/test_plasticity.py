@@ -84,6 +84,17 @@ def test_compiled_single_precision_is_close(name):
     np.testing.assert_allclose(got.weights[1:], want, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["stdp-cumulative+-", "mstdpet-cumulative+-"])
+@pytest.mark.parametrize("options", [{"step_reduction": "max"}, {"batch_reduction": tf.reduce_max}])
+def test_reductions_compile(name, options):
+    row = zoo.BY_NAME[name]
+    got = [
+        zoo.learn(zoo.problem(dense()), Plasticity(row.rule, reward="reward", **options), compiled)
+        for compiled in (False, True)
+    ]
+    np.testing.assert_allclose(got[1].weights, got[0].weights, rtol=0, atol=1e-12)
+
+
 def connections():
     kind = {"dtype": tf.float64}
     return {

@@ -16,6 +16,7 @@ from orbit_snn.learning.plasticity.units import Unit
 from orbit_snn.monitors import Record, record
 from orbit_snn.types import CellTrajectory
 from orbit_snn.unroll.folding import accumulated, folded
+from orbit_snn.unroll.forward import steps_of
 
 BatchReduction = Callable[..., tf.Tensor]
 """Of the samples' updates, `(tensor, axis) -> tensor`: `tf.reduce_mean`, `tf.reduce_max`, ..."""
@@ -61,7 +62,7 @@ def only_real(record: Record, mask: tf.Tensor | None) -> Record:
 def summed(unit: Unit, seen: Seen, remembered: Any) -> tuple[Parts, Any]:
     """Parts summed over steps and samples, and what the rule remembers."""
     rule, connection = unit.rule, unit.connection
-    rates = {name: tf.convert_to_tensor(rate) for name, rate in unit.state.rates.items()}
+    rates = {name: tf.abs(rate) for name, rate in unit.state.rates.items()}
     if isinstance(rule, SeparableRule):
         products = _of_real(rule.products(seen, rates), seen)
         return Parts(*(_product(unit, products, side) for side in ("pos", "neg"))), ()
@@ -94,7 +95,7 @@ def stepwise(
       reduction: of samples.
       joined: see `Accumulator.joined`.
     """
-    rates = {name: tf.convert_to_tensor(rate) for name, rate in unit.state.rates.items()}
+    rates = {name: tf.abs(rate) for name, rate in unit.state.rates.items()}
 
     def at(t: Any, carry: Any) -> Any:
         totals, remembered = carry
@@ -183,7 +184,14 @@ def _synapsewise(unit: Unit, seen: Seen, rates: Rates, t: Any, remembered: Any) 
 
 
 def _of_real(products: Sequence[Product], seen: Seen) -> Sequence[Product]:
-    """Products that are 0 in padding."""
+    """Products that are 0 in padding.
+
+    Raises:
+      ValueError: for a side that is none.
+    """
+    for product in products:
+        if product.side not in ("pos", "neg"):
+            raise ValueError(f"a Product is of the side {product.side!r}; expected pos or neg.")
     if seen.real is None:
         return products
     real = seen.real[..., tf.newaxis]
@@ -205,8 +213,7 @@ def _step_of(unit: Unit, seen: Seen, t: Any) -> Seen:
 
 def _slice(seen: Seen, t: Any) -> Seen:
     """Step t as a window of one step."""
-    values = {name: x[t : t + 2] for name, x in seen.values.items()}
-    values = {name: tf.ensure_shape(x, [2, *x.shape[1:]]) for name, x in values.items()}
+    values = {name: steps_of(x, t, 2) for name, x in seen.values.items()}
     one = lambda x: None if x is None else x[t][tf.newaxis]  # noqa: E731
     pre, post, reward, real = map(one, (seen.pre, seen.post, seen.reward, seen.real))
     return Seen(pre, post, values, reward, seen.dt_ms, real)

@@ -85,9 +85,16 @@ class Learners:
     ):
         every = [place for node in modules.model.networks for place in places(node)]
         changed = {trainer.rule.param for trainer in trainers}
+        if len(changed) > 1 and limits != Limits():
+            raise ValueError(
+                f"limits are of one parameter, and the rules change {' and '.join(sorted(changed))}"
+                "; give the connections updaters of their own (connection.defaultupdater()), whose "
+                "bounds you set."
+            )
         self.members = tuple(
             Learner(trainer.register_cell(f"{place.name}.{name}", place.cell, name), place)
             for place in every
+            if place.cell.neuron.spiking
             for name in _CONNECTIONS
             for trainer in trainers
             if _can_change(trainer, place, name, changed, limits, reduction)
@@ -95,8 +102,8 @@ class Learners:
         if not self.members:
             wanted = ", ".join(sorted({trainer.rule.param for trainer in trainers}))
             raise GraphError(
-                f"no connection of the model has a trained {wanted}, so nothing can learn; make "
-                "one with trainable=True."
+                f"no connection onto spiking neurons has a trained {wanted}, so nothing can learn; "
+                "make one with trainable=True (a bias with bias=True, delays in a Delayed one)."
             )
         units = [unit for unit, _ in self.members]
         found = {contributions.parameter(unit).ref(): unit for unit in units}
@@ -244,7 +251,7 @@ def _can_change(
 ) -> bool:
     """Whether a trainer's rule can change a connection, which then has an updater.
 
-    One that is made gets limits on every parameter that some rule changes.
+    One that is made gets limits on what the rules change.
     """
     connection: Connection | None = getattr(place.cell, name)
     param = trainer.rule.param
@@ -281,9 +288,18 @@ def _same(unit: Unit, other: Unit) -> bool:
 
 
 def _over_steps(reward: tf.Tensor | None, steps: int) -> tf.Tensor | None:
-    """`[B, T]`, `[B, T, 1]` or `[B]` as `[T, B]`."""
+    """`[B, T]`, `[B, T, 1]` or `[B]` as `[T, B]`.
+
+    Raises:
+      GraphError: for another shape.
+    """
     if reward is None:
         return None
+    if reward.shape.rank > 1 and reward.shape.num_elements() != reward.shape[0] * steps:
+        raise GraphError(
+            f"the reward has shape {tuple(reward.shape)}; expected [B, T] with {steps} steps, or "
+            "[B]; reduce the neurons, as in tf.reduce_mean(reward, axis=-1)."
+        )
     if reward.shape.rank == 1:
         return tf.tile(reward[tf.newaxis], [steps, 1])
     return tf.transpose(tf.reshape(reward, [reward.shape[0], steps]))

@@ -41,6 +41,12 @@ class Limits:
         for name in ("power", "total"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+        given = (low, high) != (None, None)
+        if given and self.family == "none" and not self.hard:
+            raise ValueError(
+                f"minimum is {low} and maximum {high}, which do nothing with family=none; give a "
+                "family such as multiplicative, or hard=True."
+            )
         if self.family.startswith("scaled") and None in (low, high):
             raise ValueError(f"family={self.family} needs minimum and maximum; give both.")
 

@@ -49,11 +49,12 @@ class PlasticityState(NamedTuple):
 class Plasticity(LearningRule):
     """Rules that see a synapse's two sides only, and perhaps a reward.
 
-    Every trained connection of the model's networks learns, each by every rule; make those that
-    shall not with `trainable=False`. Nothing is differentiated: the loss is reported and does not
-    teach. What outlives a sequence in a population (`Neuron.lasting`) becomes its mean over the
-    batch. Modules of the model that learn without a gradient (`Taught`), such as
-    `MaxRateClassifier`, learn from their inputs and labels.
+    Every trained connection onto spiking neurons learns, each by every rule; make those that
+    shall not with `trainable=False`. Inputs count as spikes where they are above 0. Nothing is
+    differentiated: the loss is reported and does not teach. What outlives a sequence in a
+    population (`Neuron.lasting`) becomes its mean over the batch. Modules of the model that learn
+    without a gradient (`Taught`), such as `MaxRateClassifier`, learn from their inputs and
+    labels.
 
     Args:
       rule: a rule, or several, whose updates add up.
@@ -63,7 +64,7 @@ class Plasticity(LearningRule):
       batch_reduction: `mean`, `sum`, or a function `(tensor, axis) -> tensor` of the samples'
         updates, for one replica only.
       step_reduction: what accumulated updates of steps come to: `sum`, `mean`, `max` or `min`.
-      reward: node of the model that gives it, `[B, T]` or `[B]`.
+      reward: node of the model that gives it, `[B, T]` or `[B]`, of the steps of one update.
       limits: of what the rules change, for connections that have no updater of their own.
 
     Raises:
@@ -108,6 +109,8 @@ class Plasticity(LearningRule):
             raise ValueError(
                 f"step_reduction is {step_reduction!r}; expected one of {', '.join(REDUCTIONS)}."
             )
+        if not isinstance(limits, Limits):
+            raise ValueError(f"limits is {limits!r}; expected Limits, as in Limits(hard=True).")
         self.rules = rules
         self.apply_every = apply_every
         self.sequences = sequences
@@ -156,8 +159,13 @@ class Plasticity(LearningRule):
                     f"{type(rule).__name__} learns from a reward; name the node that gives it, "
                     "such as reward='reward'."
                 )
-        if self.reward is not None:
-            modules.model.node_from_name(self.reward)
+        names = [name for n in modules.model.nodes for name in (n.name, n.db_name)]
+        if self.reward is not None and self.reward not in names:
+            raise GraphError(
+                f"the model has no node `{self.reward}` to take the reward from; nodes are in it "
+                "where a loss takes them: report it, as in "
+                f"{{'reward': Mean.of_node({self.reward})}}."
+            )
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1 and self.apply_every == "step":
             raise ValueError(
