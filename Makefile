@@ -29,11 +29,11 @@ quickstart: $(VENV)/installed
 	@echo "TensorBoard:             $(BIN)/tensorboard --logdir=$(RUN_DIR)"
 
 test: $(VENV)/installed-test lint types
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 # Every row of the conformance tests; `make test` runs a third of the long tables.
 thorough: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --thorough tests/conformance
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --thorough tests/conformance
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

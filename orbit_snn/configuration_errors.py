@@ -15,7 +15,12 @@ class ConfigError(ValueError):
             message: what is wrong and what was expected; characters which cannot be printed (line
                 ends too) are escaped.
         """
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(escaped(message))
+
+
+def escaped(text: str) -> str:
+    """The text with what cannot be printed, line ends too, as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def nearest(name: object, names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from official.modeling.hyperparams import OneOfConfig
 
-from orbit_snn.configuration_errors import ConfigError, nearest, shown
+from orbit_snn.configuration_errors import ConfigError, escaped, nearest, shown
 
 NOUNS = {bool: "true or false", int: "an integer", float: "a finite number", str: "a string"}
 NOUNS[type(None)] = "null"
@@ -94,7 +94,7 @@ class Spot(NamedTuple):
 
     def error(self, value: object, expected: str, hint: str = "") -> ConfigError:
         """Returns the error for `value` at this spot."""
-        key = f" `{self.key[:200]}`:" if self.key else ""
+        key = f" `{escaped(self.key)[:200]}`:" if self.key else ""
         text = " ".join(filter(None, [expected, _limits_text(self.limits)]))
         return ConfigError(f"{self.source}:{key} got {shown(value)}, expected {text}.{hint}")
 

@@ -89,5 +89,5 @@ def refusal(config: Any, values: Any, source: str = "run.yaml") -> str:
         cf.apply(config, cf.parse_override(values) if isinstance(values, str) else values, source)
     assert contents(config) == before
     message = str(caught.value)
-    assert message.isprintable() and len(message) < 600
+    assert message.isprintable() and len(message) < 800
     return message

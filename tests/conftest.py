@@ -11,6 +11,27 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 
+# With one worker a file, files of a few long tests go first; else one of them is left for the end.
+_FIRST = ("tests/system/test_replicas", "tests/system/test_resume", "tests/test_training")
+_THEN = (
+    "tests/system/",
+    "tests/test_run.py",
+    "tests/test_benchmark",
+    "tests/conformance/test_eprop",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Orders files by how long they take, tests within a file as they are."""
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(name):
+    if name.startswith(_FIRST):
+        return 0
+    return 1 if name.startswith(_THEN) else 2
+
+
 def pytest_addoption(parser):
     """Adds `--thorough`."""
     parser.addoption(

@@ -41,4 +41,4 @@ def test_a_neuron_learns_when_to_spike(tmp_path):
     first, _, last = (run.trainer.train(tf.constant(steps)) for steps in (20, 360, 20))
     assert first["in_window"] < 0.3  # a tenth of the trial is the window
     assert last["in_window"] > 2.0 * first["in_window"]
-    assert last["hits"] > 1.2 * first["hits"]
+    assert last["hits"] > 0.4
