@@ -121,8 +121,7 @@ def least_squares(replicas: int, steps: int, directory: str) -> dict:
 
 
 PLASTICITY = {
-    "triplet": ("rule.type=triplet_stdp", "apply_every=sequence"),
-    "sum": ("apply_every=sequence", "batch_reduction=sum", "rule.stdp.lr_post=0.003"),
+    "sum": ("apply_every=sequence", "batch_reduction=sum", "rule.type=triplet_stdp"),
     "waiting": ("apply_every=sequence", "step_reduction=mean", "sequences=2"),
     "windows": ("apply_every=8", "rule.type=kernel_stdp"),
 }

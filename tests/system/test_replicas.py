@@ -157,7 +157,7 @@ def plastic(server, data_dir, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("kind", ["triplet", "sum", "waiting", "windows"])
+@pytest.mark.parametrize("kind", ["sum", "waiting", "windows"])
 def test_plasticity_sees_the_samples_of_all_replicas(plastic, kind):
     one, two = plastic[1][kind], plastic[2][kind]
     assert two["differing"] == []
