@@ -29,7 +29,7 @@ quickstart: $(VENV)/installed
 	@echo "TensorBoard:             $(BIN)/tensorboard --logdir=$(RUN_DIR)"
 
 test: $(VENV)/installed-test lint types
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 # Every row of the conformance tests; `make test` runs a fifth of the long tables.
 thorough: $(VENV)/installed-test
