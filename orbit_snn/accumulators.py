@@ -233,11 +233,16 @@ class Accumulator(tf.Module):
 
     def update(self, param: tf.Tensor) -> tf.Tensor | None:
         """What the contributions add to a parameter; None where there are none (in a graph, 0)."""
+        parts = self.parts(param)
+        return None if parts is None else self.change(param, *parts)
+
+    def parts(self, param: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """Both parts, reduced, 0 of the shape of `param` for one that is empty; None for none."""
         pos, neg = self.pos, self.neg
         if pos is None and neg is None:
             return None
         zeros = tf.zeros_like(param)
-        return self.change(param, zeros if pos is None else pos, zeros if neg is None else neg)
+        return zeros if pos is None else pos, zeros if neg is None else neg
 
     def __call__(self, param: Any) -> tf.Tensor:
         """A parameter with what the contributions add to it."""

@@ -118,12 +118,10 @@ class Updater(tf.Module):
         module = self.parent
         for name, accumulator in self._accumulators(params):
             variable = getattr(module, name)
-            pos, neg = accumulator.pos, accumulator.neg
-            if pos is None and neg is None:
-                continue
             value = tf.convert_to_tensor(variable)
-            zeros = tf.zeros_like(value)
-            parts = zeros if pos is None else pos, zeros if neg is None else neg
+            parts = accumulator.parts(value)
+            if parts is None:
+                continue
             changed = self.updated(name, value, *parts)
             variable.assign(tf.where(accumulator.empty, value, changed))
 

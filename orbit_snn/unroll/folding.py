@@ -1,11 +1,12 @@
 """The loop that folds observations of a sequence, step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from orbit_snn.reducers import Reducer
+from orbit_snn.unroll.chunks import consecutive
 from orbit_snn.unroll.forward import new_array, tree_map
 
 
@@ -45,17 +46,11 @@ def folded(
     return [array.stack() for array in arrays], list(states)
 
 
-def accumulated(steps: int, at: Any, initial: Any) -> Any:
+def accumulated(steps: int, at: Callable[[Any, Any], Any], initial: Any) -> Any:
     """Runs `state = at(t, state)` over the steps of a sequence and returns the last state."""
     if steps == 1:
         return at(0, initial)
-    _, state = tf.while_loop(
-        lambda t, _: t < steps,
-        lambda t, state: (t + 1, at(t, state)),
-        (0, initial),
-        maximum_iterations=steps,
-    )
-    return state
+    return consecutive(steps, 1, lambda state, t: at(t, state), initial)
 
 
 def _step(reducers: Sequence[Reducer], states: Sequence[Any], observed: Any) -> list[Any]:

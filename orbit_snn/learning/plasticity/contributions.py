@@ -61,8 +61,7 @@ def only_real(record: Record, mask: tf.Tensor | None) -> Record:
 
 def summed(unit: Unit, seen: Seen, remembered: Any) -> tuple[Parts, Any]:
     """Parts summed over steps and samples, and what the rule remembers."""
-    rule, connection = unit.rule, unit.connection
-    rates = {name: tf.abs(rate) for name, rate in unit.state.rates.items()}
+    rule, connection, rates = unit.rule, unit.connection, unit.rates
     if isinstance(rule, SeparableRule):
         products = _of_real(rule.products(seen, rates), seen)
         return Parts(*(_product(unit, products, side) for side in ("pos", "neg"))), ()
@@ -95,7 +94,7 @@ def stepwise(
       reduction: of samples.
       joined: see `Accumulator.joined`.
     """
-    rates = {name: tf.abs(rate) for name, rate in unit.state.rates.items()}
+    rates = unit.rates
 
     def at(t: Any, carry: Any) -> Any:
         totals, remembered = carry

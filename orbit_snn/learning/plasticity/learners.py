@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.accumulators import Accumulator
 from orbit_snn.connections import Connection
 from orbit_snn.graph import GraphError, TrainingModules
 from orbit_snn.graph.loss_module import feature_of
@@ -18,7 +17,6 @@ from orbit_snn.learning.plasticity.units import Unit
 from orbit_snn.monitors import Monitor, Record, record
 from orbit_snn.types import Batch, Trajectory
 from orbit_snn.unroll.folding import folded
-from orbit_snn.updaters import Updater
 
 _CONNECTIONS = ("feedforward", "recurrent")
 
@@ -109,10 +107,10 @@ class Learners:
         found = {contributions.parameter(unit).ref(): unit for unit in units}
         self._by_parameter = tuple(found.values())
         self.parameters = tuple(map(contributions.parameter, self._by_parameter))
-        learning = {place.name: place for _, place in self.members}.values()
+        self._places = {place.name: place for _, place in self.members}
         self.lasting = tuple(
             (place, variable, value)
-            for place in learning
+            for place in self._places.values()
             for variable, value in place.cell.neuron.lasting
         )
 
@@ -134,8 +132,8 @@ class Learners:
     @property
     def waiting(self) -> tuple[tf.Variable, ...]:
         """Of every parameter: accumulated positive part and count, negative part and count."""
-        accumulators = map(_accumulator, self._by_parameter)
-        return tuple(v for accumulator in accumulators for v in accumulator.variables_of_parts)
+        units = self._by_parameter
+        return tuple(v for unit in units for v in unit.accumulator.variables_of_parts)
 
     def start(self, batch_size: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Folds and what rules remember before the first step."""
@@ -164,9 +162,10 @@ class Learners:
           remembered: before the window.
           reduction: of samples in every step; None to sum steps and samples at once.
         """
+        masks = {name: _mask(place, batch) for name, place in self._places.items()}
         records = {
-            p.name: contributions.only_real(record(p.trajectory(trajectories)), _mask(p, batch))
-            for _, p in self.members
+            name: contributions.only_real(record(place.trajectory(trajectories)), masks[name])
+            for name, place in self._places.items()
         }
         values, folds = self._observed(records, folds)
         parts, kept = [], []
@@ -174,12 +173,11 @@ class Learners:
             dtype = unit.state.dtype
             own = {k: values[_Look(place.name, m, dtype)] for k, m in unit.monitors.items()}
             given = _over_steps(reward, records[place.name].outputs.shape[0])
-            mask = _mask(place, batch)
-            seen = contributions.seen_by(unit, records[place.name], own, given, mask)
+            seen = contributions.seen_by(unit, records[place.name], own, given, masks[place.name])
             if reduction is None:
                 part, after = contributions.summed(unit, seen, before)
             else:
-                joined = _accumulator(unit).joined
+                joined = unit.accumulator.joined
                 part, after = contributions.stepwise(unit, seen, before, reduction, joined)
             parts.append(part)
             kept.append(after)
@@ -206,7 +204,7 @@ class Learners:
         """Of every parameter, what all its learners add, and how many contributions that is."""
         found = []
         for first in self._by_parameter:
-            joined = _accumulator(first).joined
+            joined = first.accumulator.joined
             pairs = zip(self.members, parts, strict=True)
             own = [part for (unit, _), part in pairs if _same(unit, first)]
             total = own[0]
@@ -221,10 +219,10 @@ class Learners:
         values = []
         for unit, (parts, count) in zip(self._by_parameter, found, strict=True):
             variable = contributions.parameter(unit)
-            accumulator = _accumulator(unit)
+            accumulator = unit.accumulator
             reduced = [tf.cast(accumulator.reduced(x, count), variable.dtype) for x in parts]
             now = tf.convert_to_tensor(variable)
-            values.append(_updater(unit).updated(unit.rule.param, now, *reduced))
+            values.append(unit.updater.updated(unit.rule.param, now, *reduced))
         return values
 
     def accumulated(
@@ -233,7 +231,7 @@ class Learners:
         """What was found, with what waits already."""
         every = []
         for unit, (parts, count) in zip(self._by_parameter, found, strict=True):
-            accumulator = _accumulator(unit)
+            accumulator = unit.accumulator
             pos, before, neg, _ = map(tf.convert_to_tensor, accumulator.variables_of_parts)
             sides = ((pos, parts.pos), (neg, parts.neg))
             joined = [accumulator.joined(old, tf.cast(x, old.dtype), before) for old, x in sides]
@@ -262,7 +260,6 @@ def _can_change(
         updater = connection.defaultupdater(reduction)
         for each in (each for each in connection.plastic if each in changed):
             limits.put_on(updater, each)
-        connection.updater = updater
     found = updater.accumulator(param).reduction
     if found != reduction:
         raise ValueError(
@@ -270,17 +267,6 @@ def _can_change(
             f"{reduction}; make them equal."
         )
     return True
-
-
-def _updater(unit: Unit) -> Updater:
-    updater = unit.connection.updater
-    if updater is None:
-        raise ValueError(f"the connection of {unit.key} lost its updater; register it again.")
-    return updater
-
-
-def _accumulator(unit: Unit) -> Accumulator:
-    return _updater(unit).accumulator(unit.rule.param)
 
 
 def _same(unit: Unit, other: Unit) -> bool:

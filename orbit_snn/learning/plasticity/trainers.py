@@ -181,7 +181,7 @@ class IndependentCellTrainer(CellTrainer):
                 f"of {name!r} has the parameters {known}."
             )
         if not found.updatable:
-            found.updater = found.defaultupdater()
+            found.defaultupdater()
         with self.name_scope:
             state = UnitState(name, rule, connection, cell.neuron.dtype)
         return self.add_cell(name, cell, state, rule.monitors(cell.neuron.dt_ms, connection))
@@ -204,15 +204,14 @@ class IndependentCellTrainer(CellTrainer):
 
         Raises:
           KeyError: for an unknown name.
+          ValueError: for a connection that lost its updater.
         """
         after = {}
         for name, trajectory in trajectories.items():
             unit = self.get_unit(name)
             before = None if state is None else state[name]
             parts, after[name] = contributions.of_sequence(unit, trajectory, before, reward)
-            updater = unit.connection.updater
-            if updater is not None:
-                setattr(updater, unit.rule.param, tuple(parts))
+            setattr(unit.updater, unit.rule.param, tuple(parts))
         return after
 
     def __iter__(self) -> Iterator[Unit]:

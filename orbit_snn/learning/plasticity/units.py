@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from orbit_snn.accumulators import Accumulator
 from orbit_snn.cells import Cell
 from orbit_snn.connections import Connection
 from orbit_snn.learning.plasticity.synaptic import SynapticRule
 from orbit_snn.monitors import Monitor
+from orbit_snn.updaters import Updater
 
 
 class UnitState(tf.Module):
@@ -57,6 +59,28 @@ class Unit(tf.Module):
     def connection(self) -> Connection:
         """That learns."""
         return getattr(self.cell, self.state.connection)
+
+    @property
+    def rates(self) -> dict[str, tf.Tensor]:
+        """Absolute values of the learning rates, as they are now."""
+        return {name: tf.abs(rate) for name, rate in self.state.rates.items()}
+
+    @property
+    def updater(self) -> Updater:
+        """Of the connection.
+
+        Raises:
+          ValueError: where it was taken away.
+        """
+        updater = self.connection.updater
+        if updater is None:
+            raise ValueError(f"the connection of {self.key} lost its updater; register it again.")
+        return updater
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """Of what the rule changes."""
+        return self.updater.accumulator(self.rule.param)
 
 
 def identifier(name: str) -> str:
