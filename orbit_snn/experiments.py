@@ -35,13 +35,13 @@ from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning import LearningRule
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.seeds import derive
-from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
 from orbit_snn.training.checks import check
+from orbit_snn.training.directory import absolute, check_directory
+from orbit_snn.training.errors import RunDirectoryError, TrainingError
 from orbit_snn.training.optimizers import per_batch_schedule
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
 from orbit_snn.training.task import Task
-from orbit_snn.training.trainer import TrainingError
 
 RULES: dict[str, type[LearningRule]] = {
     snake_case(rule.__name__): rule
@@ -218,12 +218,13 @@ def build_rule(config: ExperimentConfig) -> LearningRule:
 
 
 def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True) -> Run:
-    """Makes the run of a config in a directory and, with `create`, writes its `params.yaml` there.
+    """Makes the run of a config in a directory, which has to be there unless `create`.
 
     Raises:
       ConfigError, DataError, RunDirectoryError, ValueError: each one line that says what to do.
     """
-    directory = prepare_directory(model_dir, create)
+    directory = absolute(model_dir)
+    check_directory(directory, create)
     text = to_yaml(config)
     check_same_run(directory / "params.yaml", config)
     strategy = build_strategy(config.runtime)
@@ -232,7 +233,7 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
         task = config.task.build(config.seed, tf.as_dtype(config.runtime.dtype))
         rule = build_rule(config)
         optimizer = build_optimizer(config, task, rule)
-    run = Run(
+    return Run(
         *task,
         rule,
         optimizer,
@@ -244,10 +245,6 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
         configuration=text,
         name=config.task.name,
     )
-    if create:
-        run.restore()
-        write_text(directory / "params.yaml", text)
-    return run
 
 
 def is_message(error: Exception) -> bool:

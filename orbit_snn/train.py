@@ -9,6 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging  # noqa: E402
 
+from orbit_snn.signals import INTERRUPTED, StopSignals  # noqa: E402
+
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "Registered experiment, such as digits.")
@@ -42,7 +44,7 @@ def import_tasks() -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the experiment that the flags name; exits with 1 and one line on an error."""
+    """Runs the experiment that the flags name; on an error exits with its code and one line."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; every option starts with --")
     from orbit_snn import experiments
@@ -63,17 +65,18 @@ def main(argv: list[str]) -> None:
     except (ValueError, RuntimeError) as error:
         if os.environ.get("ORBIT_SNN_TRACEBACK") or not experiments.is_message(error):
             raise
-        sys.exit(f"orbit_snn: {' '.join(str(error).split())}")
+        print(f"orbit_snn: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 def run() -> None:
     """The console script."""
     flags.mark_flags_as_required(["experiment", "model_dir"])
     try:
-        app.run(main)
+        with StopSignals(0, print):
+            app.run(main)
     except KeyboardInterrupt:
-        print("\norbit_snn: stopped; the same command goes on from the last checkpoint.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
