@@ -16,9 +16,10 @@ import time
 
 import pytest
 
-from orbit_snn.training import lock
+from orbit_snn.training import lock, lock_file
 from orbit_snn.training.checkpoints import RunDirectoryError
-from orbit_snn.training.lock import NAME, Holder, RunLock
+from orbit_snn.training.lock import NAME, RunLock
+from orbit_snn.training.lock_file import Holder
 
 FORK = multiprocessing.get_context("fork")
 GONE = dataclasses.replace(Holder.here(), pid=2**22 + 1)  # above the largest that Linux gives
@@ -88,7 +89,7 @@ class TestHeld:
         code = "import sys, time; print(flush=True); time.sleep(60)"
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
             process.stdout.readline()
-            started = lock._state_and_start(process.pid)[1]
+            started = lock_file._state_and_start(process.pid)[1]
             holder = dataclasses.replace(Holder.here(), pid=process.pid, started=started)
             leave(tmp_path, holder, age=1e4)
             assert f"pid {process.pid}" in refused(tmp_path)
