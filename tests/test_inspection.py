@@ -194,3 +194,17 @@ def test_dotted_of_other_keys():
     assert inspection.dotted("") == ""
     assert inspection.dotted("_CHECKPOINTABLE_OBJECT_GRAPH") == "_CHECKPOINTABLE_OBJECT_GRAPH"
     assert inspection.dotted("layer/.ATTRIBUTES/OBJECT_CONFIG") == "layer[OBJECT_CONFIG]"
+
+
+def test_slots_with_numbers_of_variables_that_share_a_name(tmp_path):
+    """Whose they are is not known; what is the end of several names is not the shorter one's."""
+    model, optimizer = tf.Module(), tf.Module()
+    names = ("a/kernel", "a/kernel", "kernel", "b/kernel")
+    model.modules = [tf.Variable(1.0, name=name) for name in names]
+    optimizer._variables = [tf.Variable(1.0, name=f"Adam/m/{name}") for name in names]
+    prefix = tf.train.Checkpoint(model=model, optimizer=optimizer).write(str(tmp_path / "ckpt-1"))
+    paths = {path for path, _ in inspection.tensors(prefix) if "optimizer" in path}
+    assert paths == {
+        *("optimizer._variables.0", "optimizer._variables.1"),
+        *("model.2[optimizer.m]", "model.3[optimizer.m]"),
+    }

@@ -5,18 +5,22 @@ A checkpoint is a prefix, such as `runs/mine/ckpt-20`, and its files `ckpt-20.in
 damaged file: what is wrong is returned.
 """
 
+import collections
 import glob
 import os
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 Prefix = str | os.PathLike[str]
 
 _VALUE = "VARIABLE_VALUE"
+_NUMBERED = "/_variables/"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _LONGEST = 240  # characters of a reason
 
@@ -68,7 +72,7 @@ def non_finite(prefix: Prefix) -> list[str]:
 
     Variables that cannot be read are left out: `problem_of` says so.
     """
-    return [dotted(key) for key, value in tensors(prefix) if not finite(value)]
+    return [path for path, value in tensors(prefix) if not finite(value)]
 
 
 def finite(value: np.ndarray) -> bool:
@@ -80,12 +84,13 @@ def finite(value: np.ndarray) -> bool:
 
 
 def tensors(prefix: Prefix) -> Iterator[tuple[str, np.ndarray]]:
-    """Keys and values, one in memory at a time, of all variables that can be read."""
+    """Dotted paths and values, one in memory at a time, of all variables that can be read."""
     try:
         reader = tf.train.load_checkpoint(os.fspath(prefix))
         keys = sorted(reader.get_variable_to_shape_map())
     except Exception:
         return
+    slots = _numbered_slots(reader)
     for key in keys:
         if key == _GRAPH:
             continue
@@ -93,7 +98,7 @@ def tensors(prefix: Prefix) -> Iterator[tuple[str, np.ndarray]]:
             value = reader.get_tensor(key)
         except Exception:
             continue
-        yield key, np.asarray(value)
+        yield slots.get(key) or dotted(key), np.asarray(value)
 
 
 def dotted(key: str) -> str:
@@ -110,6 +115,32 @@ def dotted(key: str) -> str:
     marks = [slot] if slot else []
     marks += [attribute] if attribute not in ("", _VALUE) else []
     return _dots(path) + "".join(f"[{_dots(mark)}]" for mark in marks)
+
+
+def _numbered_slots(reader: Any) -> dict[str, str]:
+    """Paths, as of other slots, of those that the optimizers of tf_keras number, by key.
+
+    `optimizer/_variables/3` is named `Adam/m/<name of a variable>`, or without `Adam/`; if only one
+    has that name, it is known whose slot it is.
+    """
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    try:
+        graph.ParseFromString(reader.get_tensor(_GRAPH))
+    except Exception:
+        return {}
+    names = {a.checkpoint_key: a.full_name for node in graph.nodes for a in node.attributes}
+    count = collections.Counter(names.values())
+    keys = {name: key for key, name in names.items()}
+    found = {}
+    for key in filter(lambda key: _NUMBERED in key, names):
+        parts = names[key].split("/")
+        ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
+        of = next((end for end in ends if end in count), "")
+        if count[of] == 1:
+            slot = names[key].removesuffix(f"/{of}").rpartition("/")[2]
+            optimizer = dotted(key.partition(_NUMBERED)[0])
+            found[key] = f"{dotted(keys[of])}[{optimizer}.{slot}]"
+    return found
 
 
 def _dots(path: str) -> str:
