@@ -88,7 +88,10 @@ def flipped(raw, at):
 
 DAMAGE = {
     "truncated": (lambda raw: raw[:-3], "of 5 records is damaged after the first 4"),
-    "cut between records": (lambda raw: raw[: 16 + int.from_bytes(raw[:8], "little")], "has 1 of 5 records"),
+    "cut between records": (
+        lambda raw: raw[: 16 + int.from_bytes(raw[:8], "little")],
+        "has 1 of 5 records",
+    ),
     "no record left": (lambda raw: b"", "has 0 of 5 records"),
     "bit of a length": (lambda raw: flipped(raw, 3), "damaged after the first 0"),
     "bit of a record": (lambda raw: flipped(raw, len(raw) // 2), "damaged after the first 2"),
