@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+_LEAST = {"eval_batch_size": 1, "patience": 1, "batch_size_patience": 0, "rate_patience": 0}
 _WATCHES = ("patience", "stop_at", "batch_size_patience", "rate_patience")
 
 
@@ -74,6 +75,8 @@ class TrainingOptions:
         for name in ("train_steps", "batch_size", "steps_per_loop", "max_to_keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        if self.pictures < 0:
+            raise ValueError(f"pictures is {self.pictures}; expected 0 or more.")
         for name in ("checkpoint_interval", "validation_interval"):
             value = getattr(self, name)
             if value < 1 or value % self.steps_per_loop:
@@ -87,10 +90,12 @@ class TrainingOptions:
 
     def _check_ranges(self) -> None:
         """Raises ValueError for the first value that no validation could mean anything for."""
-        for name, least in (("patience", 1), ("batch_size_patience", 0), ("rate_patience", 0)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; expected {least} or more, or none at all.")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(f"clip_norm is {self.clip_norm}; expected more than 0 or none at all.")
         if self.stop_at is not None and not math.isfinite(self.stop_at):
             raise ValueError(f"stop_at is {self.stop_at}; expected a finite number or none at all.")
         if self.max_hours is not None and not self.max_hours > 0:
