@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orbit_snn.tools import inspect_checkpoint
+from orbit_snn.tools import inspect_checkpoint, run_facts
+from orbit_snn.training import inspection
 from orbit_snn.training.lock import RunLock
 from orbit_snn.training.lock_file import Holder
 
@@ -281,6 +282,21 @@ def test_what_does_not_count(run, inspect):
         "ckpt-20_temp": 3,
     }
     assert "set aside: damaged/ckpt-3.index, 5 B" in text
+
+
+def test_a_checkpoint_that_is_removed_meanwhile_is_left_out(run, monkeypatch):
+    """By a run that goes on: that is no damage."""
+
+    def gone(prefix):
+        for path in prefix.parent.glob(f"{prefix.name}.*"):
+            if prefix.name == "ckpt-5":
+                path.unlink()
+        return "" if prefix.name != "ckpt-5" else "ckpt-5.index is missing"
+
+    monkeypatch.setattr(inspection, "problem_of", gone)
+    facts = run_facts.examine(run)
+    assert [c["name"] for c in facts["checkpoints"]] == ["ckpt-10", "ckpt-15", "best_ckpt-10"]
+    assert not facts["problems"]
 
 
 def test_nothing(tmp_path, inspect, capsys):

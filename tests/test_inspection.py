@@ -78,6 +78,8 @@ class TestProblem:
             path.write_bytes(content)
             problem = inspection.problem_of(prefix)
             assert problem and "\n" not in problem, damage
+        path.write_bytes(b"")
+        assert inspection.problem_of(prefix) == f"{path.name} is empty"
         path.unlink()
         assert inspection.problem_of(prefix) == f"{path.name} is missing"
         path.mkdir()
