@@ -1,5 +1,6 @@
 """Checkpoints of a run: read back before they count, found again, set aside where damaged."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -97,7 +98,7 @@ class Checkpoints:
                 self._size = _rename(written, final)
                 self._tidy(step)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
         return str(final)
 
     def _check_finite(self) -> None:
@@ -244,6 +245,14 @@ def _rename(written: pathlib.Path, final: pathlib.Path) -> int:
         size += path.stat().st_size
         os.replace(path, final.with_name(path.name))
     return size
+
+
+def _clear(folder: pathlib.Path) -> None:
+    """Removes what was not verified, of this process or of one that was killed."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        folder.rmdir()
 
 
 def _unused(path: pathlib.Path) -> pathlib.Path:
