@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import pathlib
 import shutil
@@ -109,14 +110,14 @@ class Checkpoints:
                     "trainer.clip_norm. It was not saved."
                 )
 
-    @property
+    @functools.cached_property
     def variables(self) -> dict[str, tf.Variable]:
         """What is saved, without what is optional and the optimizer's slots, by key."""
         return variables_of(self._items)
 
     def _check_room(self) -> None:
         """Raises OSError where the disk has no room, before anything is written."""
-        every = variables_of(self._all).values()
+        every = self.variables.values()
         values = sum(v.shape.num_elements() * v.dtype.size for v in every)
         needed = _ROOM * max(values, self._size)
         if shutil.disk_usage(self._directory).free < needed:
