@@ -152,14 +152,14 @@ def assert_for_tpu(graph: Any) -> None:
     result = "TPUCompilationResult"  # a message for the host, and the only string
     found = [fault for fault in programs.traced_faults(graph) if not fault.startswith(result)]
     assert found == []
-    exchanged = {
-        x.dtype
-        for _, function in programs.functions_of(graph)
-        for op in function.get_operations()
-        if op.type in COLLECTIVES
-        for x in op.inputs
-    }
+    every = [op for _, part in programs.functions_of(graph) for op in part.get_operations()]
+    exchanged = {x.dtype for op in every if op.type in COLLECTIVES for x in op.inputs}
     assert exchanged <= {tf.float32, tf.int32}
+    assert not [op for op in every if op.node_def.attr["_XlaMustCompile"].b]  # parts of one program
+    handles = [op for op in graph.get_operations() if op.type == "Placeholder"]
+    handles = [x for op in handles for x in op.outputs if x.dtype == tf.resource]
+    readers = {op.type for handle in handles for op in handle.consumers()}
+    assert readers == {"TPUReplicatedInput"}  # variables of all cores, none of a single one
 
 
 @pytest.mark.parametrize("name", RULES)
