@@ -33,7 +33,7 @@ def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
     """The strategy of a config; call it before TensorFlow has run anything.
 
     Raises:
-      ConfigError: for hardware that is not there.
+      ConfigError: for hardware that is not there, or that does not go with the rest.
     """
     if config.logical_cpus:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -43,6 +43,11 @@ def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
     if kind == "off":
         return tf.distribute.get_strategy()
     if kind == "tpu":
+        if config.dtype != "float32":
+            raise ConfigError(
+                f"runtime.dtype is {config.dtype}, and a TPU computes in single precision; use "
+                "float32."
+            )
         return _tpu_strategy(config.tpu)
     gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
     if config.num_gpus > len(gpus):
@@ -62,9 +67,10 @@ def _tpu_strategy(address: str) -> tf.distribute.Strategy:
         if address not in ("", "local"):
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except Exception as error:  # to look for one, TensorFlow asks other services, which fail too
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ConfigError(
-            f"no TPU answers at {address or 'local'!r}; run on a TPU VM with --tpu=local, or give "
-            "its address."
+            f"no TPU answers at {address or 'local'!r} ({reason}); run on a TPU VM with "
+            "--tpu=local, or give its name or address."
         ) from error
     return tf.distribute.TPUStrategy(resolver)

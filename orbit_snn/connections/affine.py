@@ -145,7 +145,7 @@ def scattered(values: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
     """Values `[M, N]` in a matrix `[count, N]`, at `rows` `[M, N]`; 0 elsewhere."""
     shape = [count, rows.shape[1]]
     found = tf.scatter_nd(entries(rows), values, tf.constant(shape, rows.dtype))
-    return tf.ensure_shape(found, shape)
+    return tf.reshape(found, shape)
 
 
 def _rows(x: tf.Tensor) -> tf.Tensor:

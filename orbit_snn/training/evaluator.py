@@ -13,6 +13,7 @@ from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.metrics import Sums
+from orbit_snn.training.compiling import compiled
 from orbit_snn.training.task import Task, examples_of, trace
 from orbit_snn.types import Batch
 
@@ -100,7 +101,6 @@ class Evaluator(orbit.StandardEvaluator):
         return [tf.nest.pack_sequence_as(outputs, each) for each in replicas]
 
     def _replica_step(self, batch: Batch) -> Any:
-        @tf.function(jit_compile=self._xla, autograph=False)
         def score(batch: Batch) -> Any:
             run = self._model.run(batch)
             plot_maker = self._evaluator.plot_maker
@@ -108,6 +108,6 @@ class Evaluator(orbit.StandardEvaluator):
             kept = self._evaluator.collect(run, batch), pictured
             return self._evaluator.sums(run, batch), kept
 
-        sums, kept = score(batch)
+        sums, kept = compiled(score, self._xla, self.strategy)(batch)
         self._sums.add({**sums, _COUNT: tf.reduce_sum(batch["weight"])})
         return kept

@@ -19,6 +19,7 @@ from orbit_snn.metrics import Sums as RunningSums
 from orbit_snn.metrics import plus
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
+from orbit_snn.training.compiling import compiled
 from orbit_snn.training.errors import DivergedError, TrainingError
 from orbit_snn.training.exchange import added, assign, gathered
 from orbit_snn.training.parts import check_parts
@@ -210,7 +211,7 @@ class Trainer(orbit.StandardTrainer):
         learn = self._learn
         if self.strategy.num_replicas_in_sync == 1 and not self._parameters:
             # No optimizer in between: windows, and what the rule assigns, are one program.
-            learn = tf.function(learn, jit_compile=self._xla, autograph=False)
+            learn = self._compiled(learn)
         self._sums.add(learn(batch))
 
     def _learn(self, batch: Batch) -> dict[str, tf.Tensor]:
@@ -250,29 +251,31 @@ class Trainer(orbit.StandardTrainer):
             return 0
         return sum(w.stop - w.start == self.windows[0].stop for w in self.windows)
 
+    def _compiled(self, function: Callable[..., Any]) -> Any:
+        return compiled(function, self._xla, self.strategy)
+
     def _alone(self) -> Callable[[Batch, Any], Update]:
         """One window where there is one replica: one program."""
 
-        @tf.function(jit_compile=self._xla, autograph=False)
         def update(window: Batch, state: Any) -> Update:
             return self.rule.update(self.training_modules, window, state)
 
-        return update
+        return self._compiled(update)
 
     def _together(self) -> Callable[[Batch, Any], Learned]:
         """One window of several replicas: two programs, the sums of the loss added in between."""
         modules, rule = self.training_modules, self.rule
         context = tf.distribute.get_replica_context()
 
-        @tf.function(jit_compile=self._xla, autograph=False)
+        @self._compiled
         def forward(window: Batch, state: Any) -> Forward:
             return rule.forward(modules, window, state)
 
-        @tf.function(jit_compile=self._xla, autograph=False)
+        @self._compiled
         def share(window: Batch, passed: Forward, sums: Any) -> Forward:
             return rule.share(modules, window, passed, modules.loss.slopes(sums))
 
-        @tf.function(jit_compile=self._xla, autograph=False)
+        @self._compiled
         def backward(window: Batch, passed: Forward, sums: Any) -> Learned:
             return rule.backward(modules, window, passed, modules.loss.slopes(sums))
 

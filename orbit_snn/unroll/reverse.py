@@ -226,7 +226,7 @@ class _BlockReverse(NamedTuple):
         def body(index: tf.Tensor, carry: Carry, totals: Any, stack: tf.TensorArray) -> tuple:
             carry, totals, dcurrents = self._block(index, self.every, carry, totals)
             if inputs_needed:
-                stack = stack.write(index, tf.ensure_shape(dcurrents, shape))
+                stack = stack.write(index, tf.reshape(dcurrents, shape))
             return index - 1, carry, totals, stack
 
         _, carry, totals, stack = tf.while_loop(
