@@ -253,6 +253,9 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
     return run
 
 
+_TOO_LARGE = (MemoryError, OverflowError, tf.errors.ResourceExhaustedError)
+
+
 @contextlib.contextmanager
 def _taken_back(model_dir: str | os.PathLike) -> Iterator[None]:
     """Removes the folders that were made for a run, while they are empty, where it fails."""
@@ -264,7 +267,7 @@ def _taken_back(model_dir: str | os.PathLike) -> Iterator[None]:
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        if isinstance(error, _TOO_LARGE) or "array is too big" in str(error):
             raise ConfigError(
                 "the configuration asks for more memory than this machine has "
                 f"({' '.join(str(error).split())[:200]}); make the network or the data smaller."

@@ -166,7 +166,8 @@ def test_what_a_network_refuses_leaves_no_directory(tmp_path_factory, tiny, over
         ("task.model.readout.neuron.tau_mem_ms=1e300", "float32 goes to 3.40282e+38 only"),
         ("task.model.neuron.lif.surrogate.slope=0", "slope is 0.0; expected more than 0"),
         ("task.model.neuron.lif.surrogate.dampening=-1", "dampening is -1.0; expected 0 or more"),
-        ("task.model.units=[3000000]", "more memory than this machine has"),
+        ("task.model.units=[6000000]", "more memory than this machine has"),
+        ("task.inputs=4000000000000000000", "more memory than this machine has (array is too big"),
         ("runtime.num_gpus=99,runtime.distribution_strategy=one_device", "ask for fewer"),
         (
             "learning.type=eprop,learning.eprop.feedback.kind=random,"
