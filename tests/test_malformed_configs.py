@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orbit_snn import train
+from orbit_snn import experiments, train
 from tests import malformed
 
 TINY = """
@@ -72,7 +72,12 @@ def examples(draw):
     return {"experiment": experiment, "override": override}
 
 
-def test_malformed_configs_are_refused_in_one_line(tmp_path, capsys):
+def accepted(config, *rest, **more):
+    raise AssertionError("this is taken for a valid config")
+
+
+def test_malformed_configs_are_refused_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(experiments, "build_run", accepted)
     seen = set()
     file = tmp_path / "mine.yaml"
     file.touch()
