@@ -249,12 +249,17 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
         )
 
 
+_TOO_LARGE = (MemoryError, OverflowError, tf.errors.ResourceExhaustedError)
+
+
 @contextlib.contextmanager
 def _enough_memory() -> Iterator[None]:
     """Says in one line that a configuration is too large for the machine."""
     try:
         yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+    except (*_TOO_LARGE, ValueError) as error:
+        if not isinstance(error, _TOO_LARGE) and "array is too big" not in str(error):
+            raise
         raise ConfigError(
             "the configuration asks for more memory than this machine has "
             f"({' '.join(str(error).split())[:200]}); make the network or the data smaller."

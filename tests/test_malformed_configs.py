@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orbit_snn import train
+from orbit_snn import experiments, train
 from tests import malformed
 
 TINY = """
@@ -72,7 +72,12 @@ def examples(draw):
     return {"experiment": experiment, "override": override}
 
 
-def test_malformed_configs_are_refused_in_one_line(tmp_path, capsys):
+def accepted(config, *rest, **more):
+    raise AssertionError("this is taken for a valid config")
+
+
+def test_malformed_configs_are_refused_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(experiments, "build_run", accepted)
     seen = set()
     file = tmp_path / "mine.yaml"
     file.touch()
@@ -166,7 +171,8 @@ def test_what_a_network_refuses_leaves_no_directory(tmp_path_factory, tiny, over
         ("task.model.readout.neuron.tau_mem_ms=1e300", "float32 goes to 3.40282e+38 only"),
         ("task.model.neuron.lif.surrogate.slope=0", "slope is 0.0; expected more than 0"),
         ("task.model.neuron.lif.surrogate.dampening=-1", "dampening is -1.0; expected 0 or more"),
-        ("task.model.units=[3000000]", "more memory than this machine has"),
+        ("task.model.units=[6000000]", "more memory than this machine has"),
+        ("task.inputs=4000000000000000000", "more memory than this machine has (array is too big"),
         ("runtime.num_gpus=99,runtime.distribution_strategy=one_device", "ask for fewer"),
         (
             "learning.type=eprop,learning.eprop.feedback.kind=random,"

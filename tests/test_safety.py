@@ -199,7 +199,6 @@ def test_no_name_leads_out_of_the_directory(tmp_path):
         best_metric=up,
         higher_is_better=False,
         pictures=1,
-        keep="best",
     )
     run = Run(
         *assembled,
@@ -212,7 +211,7 @@ def test_no_name_leads_out_of_the_directory(tmp_path):
         configuration=absolute,
         xla=False,
     )
-    run.train_and_evaluate()
+    run.train()
     written = [path for path in tmp_path.rglob("*") if not path.is_dir()]
     assert all(path.is_relative_to(run_in) for path in written) and not outside.exists()
     assert len([path for path in written if path.suffix == ".png"]) == 2
