@@ -89,8 +89,11 @@ def launch(
     except (ValueError, RuntimeError) as error:
         if os.environ.get("ORBIT_SNN_TRACEBACK") or not experiments.is_message(error):
             raise
-        print(f"orbit_snn: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
+        line = f"orbit_snn: {' '.join(str(error).split())}"
+        if (code := getattr(error, "exit_code", 1)) == 1:
+            sys.exit(line)
+        print(line, file=sys.stderr)
+        sys.exit(code)
 
 
 def run() -> None:

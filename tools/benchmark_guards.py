@@ -36,9 +36,10 @@ class Clock:
 
     def watch(self, owner: Any, name: str) -> None:
         """Puts a function of a module or class under the clock."""
-        inside = vars(owner)[name]
-        timed = self._timed(inside.fget if isinstance(inside, property) else inside, name)
-        setattr(owner, name, property(timed) if isinstance(inside, property) else timed)
+        inside: Any = vars(owner)[name]
+        asked = isinstance(inside, property)
+        timed = self._timed(inside.fget if asked else inside, name)
+        setattr(owner, name, property(timed) if asked else timed)
 
     def _timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(function)
