@@ -5,6 +5,7 @@ import functools
 import inspect
 import operator
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -42,6 +43,7 @@ from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
 from orbit_snn.training.task import Task
 from orbit_snn.training.trainer import TrainingError
+from orbit_snn.training.workers import WorkerError, check_alike, decided, together
 
 RULES: dict[str, type[LearningRule]] = {
     snake_case(rule.__name__): rule
@@ -223,36 +225,49 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
     Raises:
       ConfigError, DataError, RunDirectoryError, ValueError: each one line that says what to do.
     """
-    directory = prepare_directory(model_dir, create)
     text = to_yaml(config)
-    check_same_run(directory / "params.yaml", config)
     strategy = build_strategy(config.runtime)
+    check_alike(strategy, "configuration", text)
+    directory = pathlib.Path(
+        decided(strategy, lambda: str(_own_directory(model_dir, create, config)))
+    )
     options = build(TrainingOptions, config.trainer, "trainer")
-    with strategy.scope():
+    with together(strategy), strategy.scope():
         task = config.task.build(config.seed, tf.as_dtype(config.runtime.dtype))
         rule = build_rule(config)
         optimizer = build_optimizer(config, task, rule)
-    run = Run(
-        *task,
-        rule,
-        optimizer,
-        directory,
-        options,
-        config.seed,
-        config.runtime.enable_xla,
-        strategy,
-        configuration=text,
-        name=config.task.name,
-    )
+    with together(strategy):
+        run = Run(
+            *task,
+            rule,
+            optimizer,
+            directory,
+            options,
+            config.seed,
+            config.runtime.enable_xla,
+            strategy,
+            configuration=text,
+            name=config.task.name,
+        )
+        if create:
+            run.restore()
     if create:
-        run.restore()
-        write_text(directory / "params.yaml", text)
+        decided(strategy, lambda: write_text(directory / "params.yaml", text))
     return run
+
+
+def _own_directory(
+    model_dir: str | os.PathLike, create: bool, config: ExperimentConfig
+) -> pathlib.Path:
+    """The directory of a run, which holds no other run."""
+    directory = prepare_directory(model_dir, create)
+    check_same_run(directory / "params.yaml", config)
+    return directory
 
 
 def is_message(error: Exception) -> bool:
     """Whether an error's text is written for the person at the terminal, without a traceback."""
-    written = (ConfigError, DataError, GraphError, RunDirectoryError, TrainingError)
+    written = (ConfigError, DataError, GraphError, RunDirectoryError, TrainingError, WorkerError)
     return isinstance(error, written) or (
         type(error) is ValueError and _raised_in(error).startswith("orbit_snn")
     )
