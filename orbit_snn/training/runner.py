@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.learning import LearningRule
-from orbit_snn.training import checkpoints
+from orbit_snn.training import checkpoints, workers
 from orbit_snn.training import results as result_files
 from orbit_snn.training.actions import Action, by_name
 from orbit_snn.training.checkpoints import RunDirectoryError
@@ -94,7 +95,10 @@ class Run:
                 f"best_metric is {options.best_metric!r}, of validations, and the database has no "
                 "split `validation`; give it one."
             )
-        self.directory = checkpoints.prepare_directory(model_dir)
+        self.directory = pathlib.Path(
+            workers.decided(self._strategy, lambda: str(checkpoints.prepare_directory(model_dir)))
+        )
+        self._own_directory = workers.own_directory(self._strategy, self.directory)
         with self._strategy.scope():
             self.trainer = Trainer(
                 *self.task,
@@ -111,9 +115,12 @@ class Run:
         items = self.trainer.checkpoint_items
         kept = by_name(self._actions)
         self._manager = checkpoints.manager(
-            self.trainer, {**items, **({"actions": kept} if kept else {})}, self.directory, options
+            self.trainer,
+            {**items, **({"actions": kept} if kept else {})},
+            self._own_directory,
+            options,
         )
-        self._console = Console(options.train_steps, 0)
+        self._console = Console(options.train_steps, 0, workers.own_stream(self._strategy))
 
     @property
     def step(self) -> int:
@@ -125,9 +132,21 @@ class Run:
 
         None where there is none.
         """
+        newest = path or self._manager.latest_checkpoint
+        path = workers.decided(self._strategy, lambda: newest)
+        self._check_visible(path)
         path = checkpoints.restore(self._manager, self.trainer, by_name(self._actions), path)
         self.trainer.forget_data()
         return path
+
+    def _check_visible(self, path: str | None) -> None:
+        """Raises RunDirectoryError on all workers where one does not see a checkpoint."""
+        hidden = path is not None and not tf.io.gfile.exists(f"{path}.index")
+        if workers.agreed(self._strategy, hidden):
+            raise RunDirectoryError(
+                f"a worker does not see the checkpoint {path}; --model_dir has to be on a file "
+                "system that all workers share."
+            )
 
     def _restore_model(self, path: str) -> None:
         """Everything but the actions, of any checkpoint."""
@@ -152,9 +171,9 @@ class Run:
     def train(self) -> None:
         """Trains to the end, with validation on the way; does nothing if it is there already."""
         restored = self.restore()
-        checkpoints.claim(self.directory, self._identity())
+        workers.decided(self._strategy, lambda: checkpoints.claim(self.directory, self._identity()))
         options = self.options
-        self._console = Console(options.train_steps, self.step)
+        self._console = Console(options.train_steps, self.step, workers.own_stream(self._strategy))
         if restored:
             self._console.line(f"resumed at step {self.step} from {restored}")
         if self.step >= options.train_steps or self._stopped:
@@ -162,7 +181,7 @@ class Run:
             self._console.line(f"already complete: {reason}")
             return
         controller = self._watch().controller(self._validator())
-        with quiet_orbit(), plain_errors():
+        with quiet_orbit(), plain_errors(), workers.together(self._strategy):
             while self.step < options.train_steps and not self._stopped:
                 controller.train(self._next_stop(), checkpoint_at_completion=False)
                 ended = self.step >= options.train_steps
@@ -178,7 +197,7 @@ class Run:
             self.trainer,
             self.task,
             self.options,
-            self.directory,
+            self._own_directory,
             self._console,
             self._actions,
             self._seed,
@@ -197,8 +216,9 @@ class Run:
 
     @property
     def _stopped(self) -> str:
-        """Why training is over, as an action says, or nothing."""
-        return next((action.stopped for action in self._actions if action.stopped), "")
+        """Why training is over, as an action of the chief says, or nothing."""
+        reason = next((action.stopped for action in self._actions if action.stopped), "")
+        return workers.same_everywhere(self._strategy, reason)
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the newest checkpoint, or the best, on the held-out examples.
@@ -215,7 +235,8 @@ class Run:
                 "(--mode=train or train_and_eval), or name the --model_dir of a trained run."
             )
         if self.options.keep == "best":
-            path = checkpoints.best(self.directory) or path
+            last = path
+            path = workers.decided(self._strategy, lambda: checkpoints.best(self.directory) or last)
             self._restore_model(path)
         return self._evaluate(path)
 
@@ -236,7 +257,7 @@ class Run:
         """
         results = None
         waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
-        for path in waiting:
+        while path := workers.decided(self._strategy, lambda: next(waiting, None)):
             self.restore(path)
             results = self._evaluate(path)
             if self.step >= self.options.train_steps or self._stopped:
@@ -250,7 +271,8 @@ class Run:
 
     def _evaluate(self, path: str) -> dict[str, Any]:
         evaluator = self._evaluator(self._held_out())
-        found = evaluator.evaluate(tf.constant(evaluator.batches))
+        with workers.together(self._strategy):
+            found = evaluator.evaluate(tf.constant(evaluator.batches))
         scalars = {name: value for name, value in found.items() if np.ndim(value) == 0}
         count = scalars.pop("examples")
         results = {
@@ -266,8 +288,8 @@ class Run:
             "checkpoint": path,
             "versions": result_files.versions(),
         }
-        checkpoints.write_json(self.directory / "results.json", results)
-        result_files.write_summaries(self.directory, scalars, self.step)
+        checkpoints.write_json(self._own_directory / "results.json", results)
+        result_files.write_summaries(self._own_directory, scalars, self.step)
         self._console.line(
             f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"
         )
