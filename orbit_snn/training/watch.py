@@ -9,7 +9,7 @@ from typing import Any
 import orbit
 import tensorflow as tf
 
-from orbit_snn.training import summaries
+from orbit_snn.training import summaries, workers
 from orbit_snn.training.actions import Action, StopTraining
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.evaluator import Evaluator
@@ -51,6 +51,10 @@ class Watch:
         """The global step."""
         return int(self.trainer.global_step.numpy())
 
+    @property
+    def _shown(self) -> bool:
+        return workers.is_chief(self.trainer.strategy)
+
     def controller(self, validator: Evaluator | None) -> orbit.Controller:
         """Orbit's controller with a line a loop, summaries, pictures and the actions.
 
@@ -58,7 +62,9 @@ class Watch:
         """
         step = self.trainer.global_step
         train, validation = (
-            orbit.utils.SummaryManager(str(self.directory / part), tf.summary.scalar, step)
+            orbit.utils.SummaryManager(
+                str(self.directory / part) if self._shown else None, tf.summary.scalar, step
+            )
             for part in ("train", "validation")
         )
         if self.configuration:
@@ -92,10 +98,13 @@ class Watch:
             return []
         modules, examples = self.task.training_modules, examples_of(self.task, "validation")
         drawn = summaries.ActivityPictures(
-            modules.model, examples, self.options.pictures, self.seed
+            modules.model, examples, self.options.pictures * self._shown, self.seed
         )
 
         def show(output: dict[str, Any]) -> None:
+            output.update(workers.numbers_of_the_chief(self.trainer.strategy, output))
+            if not self._shown:
+                return
             self.console.line(f"validation at step {self.step} | {format_metrics(output)}")
             writer = manager.summary_writer()
             summaries.write_histograms(output, writer, self.step)
@@ -145,7 +154,10 @@ class Watch:
             metric, self.options.higher_is_better, filename=str(directory / "best.json")
         )
         save = lambda _: best.save(self.trainer.global_step)  # noqa: E731
-        return [orbit.actions.ConditionalAction(new.test, [save, new.commit])]
+        better = lambda output: workers.decided(  # noqa: E731
+            self.trainer.strategy, lambda: bool(new.test(output))
+        )
+        return [orbit.actions.ConditionalAction(better, [save, new.commit])]
 
 
 def actions_for(options: TrainingOptions) -> list[Action]:
