@@ -14,6 +14,7 @@ from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.metrics import Sums
 from orbit_snn.training import workers
+from orbit_snn.training.exchange import gathered
 from orbit_snn.training.task import Task, examples_of, trace
 from orbit_snn.types import Batch
 
@@ -120,4 +121,6 @@ class Evaluator(orbit.StandardEvaluator):
 
         sums, kept = score(batch)
         self._sums.add({**sums, _COUNT: tf.reduce_sum(batch["weight"])})
-        return workers.everything(self.strategy, kept)
+        if workers.worker_count(self.strategy) == 1:
+            return kept
+        return gathered(tf.distribute.get_replica_context(), kept)

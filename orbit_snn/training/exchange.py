@@ -12,10 +12,15 @@ def gathered(context: tf.distribute.ReplicaContext, rows: Any) -> Any:
     """Tensors `[R, ...]` of all replicas, one after the other, of a static shape."""
     replicas = context.num_replicas_in_sync
 
-    def along_rows(local: tf.Tensor, every: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(every, [local.shape[0] * replicas, *local.shape[1:]])
+    def number(local: tf.Tensor) -> tf.Tensor:
+        return tf.cast(local, tf.int32) if local.dtype.is_bool else local
 
-    return tf.nest.map_structure(along_rows, rows, context.all_gather(rows, axis=0))
+    def along_rows(local: tf.Tensor, every: tf.Tensor) -> tf.Tensor:
+        every = tf.ensure_shape(every, [local.shape[0] * replicas, *local.shape[1:]])
+        return tf.cast(every, local.dtype)
+
+    numbers = tf.nest.map_structure(number, rows)  # which can be exchanged, unlike truth values
+    return tf.nest.map_structure(along_rows, rows, context.all_gather(numbers, axis=0))
 
 
 def assign(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:

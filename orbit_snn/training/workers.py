@@ -136,22 +136,6 @@ def numbers_of_the_chief(
     return same_everywhere(strategy, numbers)
 
 
-def everything(strategy: tf.distribute.Strategy, tensors: Any) -> Any:
-    """Tensors `[B, ...]` of all replicas, one after the other, in replica context.
-
-    With one worker each replica keeps its own.
-    """
-    if worker_count(strategy) == 1:
-        return tensors
-    context = tf.distribute.get_replica_context()
-
-    def along_batch(tensor: tf.Tensor) -> tf.Tensor:
-        number = tf.cast(tensor, tf.int32) if tensor.dtype.is_bool else tensor
-        return tf.cast(context.all_gather(number, axis=0), tensor.dtype)
-
-    return tf.nest.map_structure(along_batch, tensors)
-
-
 @contextlib.contextmanager
 def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Around everything that exchanges with other workers: says when one of them is gone.

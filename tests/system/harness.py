@@ -66,7 +66,6 @@ class Started:
         texts = (file.read_text() if file.is_file() else "" for file in files)
         return Finished(code, *texts)
 
-
     def result(self) -> Any:
         """What the function gave that was begun."""
         finished = self.wait()
