@@ -47,7 +47,7 @@ ONLINE = {
 }
 IMAGES = {
     "task.train_split": FEW,
-    "task.duration_ms": 20,
+    "task.duration_ms": 16,
     "task.brightest_hz": 800,
     "task.model": "{units: 9, inhibition: 1.0, resistance_mohm: 900.0}",
     "learning.plasticity.apply_every": "sequence",
@@ -59,7 +59,7 @@ EXPERIMENTS = {
         DIGITS
         | {
             "learning.type": "tbptt",
-            "learning.tbptt.truncation": 3,
+            "learning.tbptt.truncation": 4,
             "learning.tbptt.update_every": "window",
         },
     ),
@@ -69,7 +69,7 @@ EXPERIMENTS = {
     ),
     "eprop chunked": (
         "digits",
-        DIGITS | ONLINE | {"learning.eprop.mode": "chunked", "learning.eprop.chunk": 3},
+        DIGITS | ONLINE | {"learning.eprop.mode": "chunked", "learning.eprop.chunk": 4},
     ),
     "eprop stepwise": (
         "digits",
@@ -95,7 +95,7 @@ EXPERIMENTS = {
     "stdp every step": (
         "diehl_cook",
         IMAGES
-        | {"task.duration_ms": 4, "task.brightest_hz": 2000, "learning.plasticity.apply_every": 1},
+        | {"task.duration_ms": 3, "task.brightest_hz": 2000, "learning.plasticity.apply_every": 1},
     ),
     "rewarded": (
         "reward_timing",
@@ -114,9 +114,9 @@ EXPERIMENTS = {
     ),
 }
 LEAST_SQUARES: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
-    "rls inputs": ({"strategy": "inputs"}, squared_error),
+    "rls inputs": ({"strategy": "inputs", "window": 3}, squared_error),
     "rls outputs": ({"strategy": "outputs"}, squared_error),
-    "rls grad": ({"strategy": "grad", "trust": 0.1}, squared_error),
+    "rls grad": ({"strategy": "grad", "window": 3, "trust": 0.1}, squared_error),
     "rls jacobian": ({"strategy": "jacobian"}, squared_error),
     "rls scaled_jacobian": ({"strategy": "scaled_jacobian"}, squared_error),
     "rls sparse": ({"strategy": "outputs"}, lambda: squared_error(fan_in=2)),
@@ -170,7 +170,7 @@ def least_squares(
 ) -> Run:
     """A strategy that solves for weights, on padded sequences."""
     given, assembled = LEAST_SQUARES[case]
-    rule = RLS(kernel=Kernel(0.99), window=3, **given)
+    rule = RLS(kernel=Kernel(0.99), **{"window": None, **given})
     with strategy.scope():
         modules, db_info = assembled()
     database = Database({"train": from_arrays(FEATURES)})

@@ -1,12 +1,14 @@
 """What each of several workers runs; a process alone is its own chief."""
 
 import os
+import types
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training import workers
+from orbit_snn.training.stopping import StopAfter
 from tests.system import jobs_replicas
 
 
@@ -35,8 +37,14 @@ def decisions(strategy: tf.distribute.Strategy) -> dict:
         workers.decided(strategy, fail)
     except (ValueError, workers.WorkerError) as error:
         failed = f"{type(error).__name__}: {error}"
+    ticks = iter([0.0, 20.0 * own])  # only another worker's clock has come so far
+    with strategy.scope():
+        limit = StopAfter(10.0, clock=lambda: next(ticks))
+    limit.bind(types.SimpleNamespace(strategy=strategy))
+    limit.observe({})
     return {
         "chief": chief,
+        "stopped": limit.stopped,
         "workers": workers.worker_count(strategy),
         "agreed": [workers.agreed(strategy, own == 1), workers.agreed(strategy, False)],
         "same": workers.same_everywhere(strategy, [own, "é"]),
