@@ -16,6 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from orbit_snn.data_shares import Share as Share
+from orbit_snn.data_shares import distributed as distributed
+
 # What a random number is for; folded into every key, so that no two uses share one.
 _ORDER, _TRAINING, _EVALUATION = 0, 1, 2
 
@@ -82,7 +85,12 @@ def from_arrays(
 
 
 def training_dataset(
-    examples: Examples, batch_size: int, seed: int, step: int = 0, position: int | None = None
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    step: int = 0,
+    position: int | None = None,
+    share: Share = Share(),
 ) -> tf.data.Dataset:
     """Endless shuffled batches, of which batch k is a function of (seed, k) alone.
 
@@ -97,9 +105,10 @@ def training_dataset(
         seed: the run's seed.
         step: number of batches already seen.
         position: number of examples already seen, default `step * batch_size`.
+        share: whose parts of every batch to give, one after the other; default all in one.
 
     Returns:
-        Batches of fields `[B, ...]` with static shapes; cardinality INFINITE.
+        Batches of fields `[B / replicas, ...]` with static shapes; cardinality INFINITE.
 
     Raises:
         DataError: for a batch larger than the data set, a bad step, a shape that is not static.
@@ -109,10 +118,10 @@ def training_dataset(
     if step < 0:
         raise DataError(f"training starts at step {step}: it must be 0 or more")
     first = step * batch_size if position is None else position
-    fetch_batch = _batched(examples, batch_size)
+    fetch_batch = _batched(examples, share.part(batch_size))
 
     def batch(k: tf.Tensor) -> dict[str, tf.Tensor]:
-        position = first + k * batch_size + tf.range(batch_size, dtype=tf.int64)  # [B]
+        position = first + share.positions(k, batch_size)
         if size is None:
             index, epoch = position, tf.zeros_like(position)
         else:
@@ -140,7 +149,11 @@ def check_batch_size(examples: Examples, batch_size: int) -> None:
 
 
 def evaluation_dataset(
-    examples: Examples, batch_size: int, seed: int, size: int | None = None
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    size: int | None = None,
+    share: Share = Share(),
 ) -> tf.data.Dataset:
     """Every example once, in order; the last batch is filled up with copies of the last example.
 
@@ -150,10 +163,11 @@ def evaluation_dataset(
         seed: the run's seed; an example's seed is a function of (seed, index), and never one
             that training uses.
         size: number of examples to evaluate, the first ones; needed where `examples.size` is None.
+        share: as for `training_dataset`.
 
     Returns:
-        Batches of fields `[B, ...]` with static shapes, and `weight` float32 `[B]`: 1 for an
-        example, 0 for a copy that fills the batch.
+        Batches of fields `[B / replicas, ...]` with static shapes, and `weight` float32
+        `[B / replicas]`: 1 for an example, 0 for a copy that fills the batch.
 
     Raises:
         DataError: for a size that is missing or too large, a field called `weight`, a shape that
@@ -165,15 +179,15 @@ def evaluation_dataset(
         raise DataError("these examples are generated without end: say how many to evaluate")
     if size < 1 or (examples.size is not None and size > examples.size):
         raise DataError(f"evaluation of {size} examples asked of a data set of {examples.size}")
-    fetch_batch = _batched(examples, batch_size, reserved="weight")
+    fetch_batch = _batched(examples, share.part(batch_size), reserved="weight")
 
     def batch(k: tf.Tensor) -> dict[str, tf.Tensor]:
-        position = k * batch_size + tf.range(batch_size, dtype=tf.int64)  # [B]
+        position = share.positions(k, batch_size)
         index = tf.minimum(position, size - 1)
         fields = fetch_batch(index, _key(seed, _EVALUATION, index))
         return fields | {"weight": tf.cast(position < size, tf.float32)}
 
-    return _mapped(tf.data.Dataset.range(math.ceil(size / batch_size)), batch)
+    return _mapped(tf.data.Dataset.range(math.ceil(size / batch_size) * share.own), batch)
 
 
 def example_at(examples: Examples, index: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import operator
 import os
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -42,6 +43,7 @@ from orbit_snn.training.errors import RunDirectoryError, TrainingError
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
 from orbit_snn.training.task import Task
+from orbit_snn.training.workers import WorkerError, check_alike, decided, together
 
 RULES: dict[str, type[LearningRule]] = {
     snake_case(rule.__name__): rule
@@ -223,14 +225,15 @@ def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bo
     Raises:
       ConfigError, DataError, RunDirectoryError, ValueError: each one line that says what to do.
     """
-    directory = absolute(model_dir)
-    check_directory(directory, create)
     text = to_yaml(config)
-    check_same_run(directory / "params.yaml", config)
     strategy = build_strategy(config.runtime)
+    check_alike(strategy, "configuration", text)
+    directory = pathlib.Path(
+        decided(strategy, lambda: str(_own_directory(model_dir, create, config)))
+    )
     options = build(TrainingOptions, config.trainer, "trainer")
     check_optimizer(config)
-    with _enough_memory():
+    with _enough_memory(), together(strategy):
         with strategy.scope():
             task = config.task.build(config.seed, tf.as_dtype(config.runtime.dtype))
             rule = build_rule(config)
@@ -266,9 +269,19 @@ def _enough_memory() -> Iterator[None]:
         ) from error
 
 
+def _own_directory(
+    model_dir: str | os.PathLike, create: bool, config: ExperimentConfig
+) -> pathlib.Path:
+    """The directory of a run, which holds no other run."""
+    directory = absolute(model_dir)
+    check_directory(directory, create)
+    check_same_run(directory / "params.yaml", config)
+    return directory
+
+
 def is_message(error: Exception) -> bool:
     """Whether an error's text is written for the person at the terminal, without a traceback."""
-    written = (ConfigError, DataError, GraphError, RunDirectoryError, TrainingError)
+    written = (ConfigError, DataError, GraphError, RunDirectoryError, TrainingError, WorkerError)
     return isinstance(error, written) or (
         type(error) is ValueError and _raised_in(error).startswith("orbit_snn")
     )

@@ -5,7 +5,10 @@ import dataclasses
 import tensorflow as tf
 from official.modeling.hyperparams import Config
 
+from orbit_snn.cluster import read_cluster
 from orbit_snn.configuration import ConfigError, choice, ranged
+
+STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
 @dataclasses.dataclass
@@ -13,15 +16,16 @@ class RuntimeConfig(Config):
     """Where a run runs.
 
     Attributes:
-      distribution_strategy: `off`, `one_device`, `mirrored` or `tpu`.
-      num_gpus: GPUs to use; -1 for all that are there.
+      distribution_strategy: `off`, `one_device`, `mirrored`, `multi_worker_mirrored`, with the
+        cluster that the environment variable `TF_CONFIG` describes, or `tpu`.
+      num_gpus: GPUs to use, of each worker; -1 for all that are there.
       logical_cpus: split the CPU into so many devices, to try several replicas without hardware.
       tpu: address of the TPU, `local` on a TPU VM.
       enable_xla: compile the steps.
       dtype: of weights and states.
     """
 
-    distribution_strategy: str = choice("off", ("off", "one_device", "mirrored", "tpu"))
+    distribution_strategy: str = choice("off", STRATEGIES)
     num_gpus: int = ranged(-1, low=-1)
     logical_cpus: int = ranged(0, low=0, high=64)
     tpu: str = ""
@@ -32,14 +36,19 @@ class RuntimeConfig(Config):
 def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
     """The strategy of a config; call it before TensorFlow has run anything.
 
+    With several workers it waits until all of them have called it.
+
     Raises:
-      ConfigError: for hardware that is not there, or that does not go with the rest.
+      ConfigError: for hardware that is not there or does not go with the rest, or a cluster that is
+        none.
     """
+    kind = config.distribution_strategy
+    if kind == "multi_worker_mirrored":
+        return _multi_worker_strategy(config)
     if config.logical_cpus:
         cpu = tf.config.list_physical_devices("CPU")[0]
         devices = [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus
         tf.config.set_logical_device_configuration(cpu, devices)
-    kind = config.distribution_strategy
     if kind == "off":
         return tf.distribute.get_strategy()
     if kind == "tpu":
@@ -49,16 +58,46 @@ def build_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
                 "float32."
             )
         return _tpu_strategy(config.tpu)
-    gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
-    if config.num_gpus > len(gpus):
-        raise ConfigError(
-            f"runtime.num_gpus is {config.num_gpus}, this machine has {len(gpus)}; ask for fewer."
-        )
-    gpus = gpus if config.num_gpus < 0 else gpus[: config.num_gpus]
+    gpus = [f"GPU:{i}" for i in range(len(_gpus(config.num_gpus)))]
     devices = gpus or [f"CPU:{i}" for i in range(max(1, config.logical_cpus))]
     if kind == "one_device":
         return tf.distribute.OneDeviceStrategy(devices[0])
     return tf.distribute.MirroredStrategy(devices)
+
+
+def _gpus(count: int) -> list[tf.config.PhysicalDevice]:
+    """The first GPUs of this machine, -1 for all."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if count > len(gpus):
+        raise ConfigError(
+            f"runtime.num_gpus is {count}, this machine has {len(gpus)}; ask for fewer."
+        )
+    return gpus if count < 0 else gpus[:count]
+
+
+def _multi_worker_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
+    """One replica for each GPU of each worker; without GPUs, one for each worker."""
+    cluster = read_cluster()
+    if config.logical_cpus > 1:
+        raise ConfigError(
+            f"runtime.logical_cpus is {config.logical_cpus}; a worker of multi_worker_mirrored has "
+            "one CPU replica: leave it 0 and start more workers."
+        )
+    gpus = _gpus(config.num_gpus)
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=kinds.AUTO if gpus else kinds.RING
+    )
+    try:
+        tf.config.set_visible_devices(gpus, "GPU")
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    except (tf.errors.OpError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"worker {cluster.index} of {len(cluster.workers)}, {cluster.workers[cluster.index]}, "
+            f"cannot join the others ({reason}); start one process for each address of TF_CONFIG, "
+            "none of them twice."
+        ) from error
 
 
 def _tpu_strategy(address: str) -> tf.distribute.Strategy:

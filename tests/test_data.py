@@ -183,9 +183,9 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 examples = data.from_arrays(
     {"index": np.arange(10)}, lambda x, seed: x | {"seed": seed})
-for dataset in (data.training_dataset(examples, 4, 0), data.evaluation_dataset(examples, 4, 0)):
-    pairs = zip(dataset.take(3), strategy.experimental_distribute_dataset(dataset))
-    for whole, parts in pairs:
+for dataset in (data.training_dataset, data.evaluation_dataset):
+    own = data.distributed(strategy, lambda share: dataset(examples, 4, 0, share=share))
+    for whole, parts in zip(dataset(examples, 4, 0).take(3), own):
         for name in whole:
             got = np.concatenate(strategy.experimental_local_results(parts[name]))
             assert np.array_equal(whole[name], got), name
@@ -199,6 +199,28 @@ def test_replicas_split_the_global_batch_in_order():
         [sys.executable, "-c", MIRRORED], capture_output=True, text=True, env=environment
     )
     assert "same batches" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("make", [data.training_dataset, data.evaluation_dataset])
+def test_workers_make_the_parts_of_their_replicas_in_order(make):
+    """Two workers of two replicas: together they have every batch, whoever makes it."""
+    pipelines = []
+
+    class Strategy:
+        def distribute_datasets_from_function(self, own):
+            contexts = [tf.distribute.InputContext(2, worker, 4) for worker in range(2)]
+            pipelines.extend(map(own, contexts))
+
+    data.distributed(Strategy(), lambda share: make(indexed(10), 8, 0, share=share))
+    whole = batches(make(indexed(10), 8, 0), 2)
+    parts = [batches(pipeline, 4) for pipeline in pipelines]
+    for k, batch in enumerate(whole):
+        together = [part for own in parts for part in own[2 * k : 2 * k + 2]]
+        assert [len(part["index"]) for part in together] == [2] * 4
+        for name in batch:
+            np.testing.assert_array_equal(field(together, name), batch[name])
+    with pytest.raises(ValueError, match="10 examples cannot be split evenly over 4 replicas"):
+        make(indexed(10), 10, 0, share=data.Share(replicas=4))
 
 
 def dynamic(example, seed):

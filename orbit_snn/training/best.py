@@ -18,7 +18,7 @@ class KeepBest(Action):
       metric: name among the results of a validation.
       higher_is_better: whether a larger value is better.
       checkpoints: where it is saved.
-      directory: the same, for `best.json`; None for a process that does not write.
+      directory: the same, for `best.json`.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class KeepBest(Action):
         metric: str,
         higher_is_better: bool,
         checkpoints: Checkpoints,
-        directory: pathlib.Path | None,
+        directory: pathlib.Path,
     ):
         super().__init__("keep_best")
         self._metric = metric
@@ -40,9 +40,9 @@ class KeepBest(Action):
             return
         step = int(self.trainer.global_step.numpy())
         self._save(step)
-        if self._directory is not None:
-            found = {"metric": self._metric, "value": self._best.value, "step": step}
-            write_json(self._directory / "best.json", found)
+        found = {"metric": self._metric, "value": self._best.value, "step": step}
+        self._directory.mkdir(parents=True, exist_ok=True)
+        write_json(self._directory / "best.json", found)
 
     @property
     def stopped(self) -> str:

@@ -6,13 +6,12 @@ import functools
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from orbit_snn.training import inspection
+from orbit_snn.training import inspection, workers
 from orbit_snn.training.directory import write_text
 from orbit_snn.training.errors import (
     DivergedError,
@@ -43,7 +42,8 @@ class Checkpoints:
       max_to_keep: how many stay.
       name: of the files.
       say: prints a line.
-      chief: whether this process writes; others take part in saving and leave nothing.
+
+    Of several workers all take part in saving, and the chief writes and decides.
     """
 
     def __init__(
@@ -55,16 +55,15 @@ class Checkpoints:
         max_to_keep: int,
         name: str = "ckpt",
         say: Callable[[str], None] = print,
-        chief: bool = True,
     ):
         self._items = dict(items)
         self._optional = dict(optional)
         self._directory = directory
+        self._folder = workers.own_directory(strategy, directory) / UNVERIFIED
         self._strategy = strategy
         self._max_to_keep = max_to_keep
         self._name = name
         self._say = say
-        self._chief = chief
         self._all = {**self._items, **({"actions": self._optional} if self._optional else {})}
         self._checkpoint = tf.train.Checkpoint(**self._all)
         self._size = 0  # of the last one that was saved, in bytes
@@ -78,29 +77,37 @@ class Checkpoints:
           RunDirectoryError: where it cannot be written, or not be read back.
         """
         self._check_finite()
-        if not self._chief:
-            with tempfile.TemporaryDirectory() as elsewhere:
-                self._checkpoint.write(os.path.join(elsewhere, self._name))
-            return ""
         final = self._directory / f"{self._name}-{step}"
-        folder = self._directory / UNVERIFIED
+        folder = self._folder
+        failed: list[Exception] = []
         try:
             with writing(final):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._check_room()
-                written = folder / final.name
-                self._checkpoint.write(str(written))
-            if problem := inspection.problem_of(str(written)):
-                raise RunDirectoryError(
-                    f"{final} could not be read back after it was written ({problem}); see to the "
-                    "disk and start the same command again, which goes on from the one before."
-                )
-            with writing(final):
-                self._size = _rename(written, final)
-                self._tidy(step)
+                self._checkpoint.write(str(folder / final.name))
+        except RunDirectoryError as error:
+            failed.append(error)
+        try:
+            workers.decided(self._strategy, lambda: self._accept(folder, final, step, failed))
         finally:
             _clear(folder)
         return str(final)
+
+    def _accept(
+        self, folder: pathlib.Path, final: pathlib.Path, step: int, failed: list[Exception]
+    ) -> None:
+        """Gives what was written its name, if it can be read back."""
+        if failed:
+            raise failed[0]
+        written = folder / final.name
+        if problem := inspection.problem_of(str(written)):
+            raise RunDirectoryError(
+                f"{final} could not be read back after it was written ({problem}); see to the disk "
+                "and start the same command again, which goes on from the one before."
+            )
+        with writing(final):
+            self._size = _rename(written, final)
+            self._tidy(step)
 
     def _check_finite(self) -> None:
         for key, variable in self.variables.items():
@@ -148,6 +155,16 @@ class Checkpoints:
             an older one is not wanted, or where the one that `checkpoint` names is gone and no
             other is there. Nothing is changed then.
         """
+        path = workers.decided(self._strategy, lambda: self._newest(set_aside, fall_back))
+        hidden = path is not None and not pathlib.Path(f"{path}.index").is_file()
+        if workers.agreed(self._strategy, hidden):
+            raise RunDirectoryError(
+                f"a worker does not see the checkpoint {path}; --model_dir has to be on a file "
+                "system that all workers share."
+            )
+        return path
+
+    def _newest(self, set_aside: bool, fall_back: bool) -> str | None:
         bad: dict[int, str] = {}
         for step in sorted(inspection.steps_in(self._directory, self._name), reverse=True):
             prefix = str(self._directory / f"{self._name}-{step}")

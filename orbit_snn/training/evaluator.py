@@ -8,12 +8,14 @@ import orbit
 import tensorflow as tf
 
 from orbit_snn import data
-from orbit_snn.data import element_spec
+from orbit_snn.data import Share, element_spec
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.metrics import Sums
+from orbit_snn.training import workers
 from orbit_snn.training.compiling import compiled
+from orbit_snn.training.exchange import gathered
 from orbit_snn.training.task import Task, examples_of, trace
 from orbit_snn.types import Batch
 
@@ -56,9 +58,15 @@ class Evaluator(orbit.StandardEvaluator):
         replicas = self.strategy.num_replicas_in_sync
         batch_size = -(-batch_size // replicas) * replicas
         examples = examples_of(Task(training_modules, db_info, database), split)
-        batches = data.evaluation_dataset(examples, batch_size, seed)
-        self.batches = int(batches.cardinality().numpy())
-        super().__init__(self.strategy.experimental_distribute_dataset(batches))
+        whole = data.evaluation_dataset(examples, batch_size, seed)
+        self.batches = int(whole.cardinality().numpy())
+        self._part = Share(replicas=replicas).part(batch_size)
+        super().__init__(
+            data.distributed(
+                self.strategy,
+                lambda share: data.evaluation_dataset(examples, batch_size, seed, share=share),
+            )
+        )
         self._evaluator = training_modules.evaluator
         self._model = training_modules.model
         self._xla = xla
@@ -95,12 +103,15 @@ class Evaluator(orbit.StandardEvaluator):
         return self._evaluator.described({**results, "examples": examples})
 
     def _local(self, outputs: Any) -> list[Any]:
-        """What each replica of this process gave."""
+        """What each replica gave; on several workers the first of this process has it of all."""
         flat = [self.strategy.experimental_local_results(x) for x in tf.nest.flatten(outputs)]
-        replicas = zip(*flat, strict=True)
-        return [tf.nest.pack_sequence_as(outputs, each) for each in replicas]
+        replicas = [tf.nest.pack_sequence_as(outputs, own) for own in zip(*flat, strict=True)]
+        return replicas if workers.worker_count(self.strategy) == 1 else replicas[:1]
 
     def _replica_step(self, batch: Batch) -> Any:
+        # Several workers lose the static shape: any of them might have run out of examples.
+        batch = {k: tf.ensure_shape(x, [self._part, *x.shape[1:]]) for k, x in batch.items()}
+
         def score(batch: Batch) -> Any:
             run = self._model.run(batch)
             plot_maker = self._evaluator.plot_maker
@@ -110,4 +121,6 @@ class Evaluator(orbit.StandardEvaluator):
 
         sums, kept = compiled(score, self._xla, self.strategy)(batch)
         self._sums.add({**sums, _COUNT: tf.reduce_sum(batch["weight"])})
-        return kept
+        if workers.worker_count(self.strategy) == 1:
+            return kept
+        return gathered(tf.distribute.get_replica_context(), kept)

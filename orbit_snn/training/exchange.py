@@ -14,14 +14,19 @@ def gathered(context: tf.distribute.ReplicaContext, rows: Any) -> Any:
     replicas = context.num_replicas_in_sync
 
     def along_rows(local: tf.Tensor, every: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(every, [local.shape[0] * replicas, *local.shape[1:]])
+        every = tf.reshape(every, [local.shape[0] * replicas, *local.shape[1:]])
+        return tf.cast(every, local.dtype)
 
     gather = _gathered_in_32_bits if on_tpu(context.strategy) else _gathered
     return tf.nest.map_structure(along_rows, rows, gather(context, rows))
 
 
 def _gathered(context: tf.distribute.ReplicaContext, rows: Any) -> Any:
-    return context.all_gather(rows, axis=0)
+    def number(local: tf.Tensor) -> tf.Tensor:
+        return tf.cast(local, tf.int32) if local.dtype.is_bool else local
+
+    numbers = tf.nest.map_structure(number, rows)  # which can be exchanged, unlike truth values
+    return context.all_gather(numbers, axis=0)
 
 
 def _gathered_in_32_bits(context: tf.distribute.ReplicaContext, rows: Any) -> Any:
@@ -38,7 +43,7 @@ def _gathered_in_32_bits(context: tf.distribute.ReplicaContext, rows: Any) -> An
             return tf.reduce_sum(tf.cast(both, x.dtype), axis=1)
         if x.dtype.is_floating:
             return context.all_gather(x, axis=0)
-        return tf.cast(context.all_gather(tf.cast(x, tf.int32), axis=0), x.dtype)
+        return context.all_gather(tf.cast(x, tf.int32), axis=0)
 
     return tf.nest.map_structure(gather, rows)
 

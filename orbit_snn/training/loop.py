@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from orbit_snn.signals import CODES, INTERRUPTED, StopSignals
+from orbit_snn.training import workers
 from orbit_snn.training.actions import Action
 from orbit_snn.training.checkpoints import Checkpoints
 from orbit_snn.training.console import Console
@@ -47,6 +50,7 @@ class Loop:
     directory: pathlib.Path
     console: Console
     seed: int
+    _asked: list[signal.Signals] = dataclasses.field(default_factory=list)
 
     def run(self) -> None:
         """Trains until the last step, or until an action or a signal stops it.
@@ -67,8 +71,8 @@ class Loop:
                 except DivergedError as error:
                     self._go_back(error)
                     continue
-                if signals.received and not self.over:
-                    self._leave(signals.received)
+                if (received := self._received(signals)) and not self.over:
+                    self._leave(received)
 
     @property
     def step(self) -> int:
@@ -78,7 +82,7 @@ class Loop:
     @property
     def stopped(self) -> str:
         """Why training is over, as an action says, or nothing."""
-        return next((action.stopped for action in self.actions if action.stopped), "")
+        return why_over(self.actions, self.trainer.strategy)
 
     @property
     def over(self) -> bool:
@@ -94,13 +98,23 @@ class Loop:
         if controller.evaluator and (ended or self.step % options.validation_interval == 0):
             controller.evaluate(controller.evaluator.batches)
         due = self.step % options.checkpoint_interval == 0
-        if due or self.over or signals.received:
-            if self.lock.lost:
-                raise RunDirectoryError(
-                    f"another process has taken over {self.directory}; nothing was saved at step "
-                    f"{self.step}. See to it that only one run uses a directory."
-                )
+        if due or self.over or self._received(signals):
+            workers.decided(self.trainer.strategy, self._check_lock)
             self.checkpoints.save(self.step)
+
+    def _check_lock(self) -> None:
+        if self.lock.lost:
+            raise RunDirectoryError(
+                f"another process has taken over {self.directory}; nothing was saved at step "
+                f"{self.step}. See to it that only one run uses a directory."
+            )
+
+    def _received(self, signals: StopSignals) -> signal.Signals | None:
+        """The signal that any worker got, in the order of `CODES`; all leave by it."""
+        if not self._asked:
+            own, strategy = signals.received, self.trainer.strategy
+            self._asked = [n for n in CODES if workers.agreed(strategy, own == n)]
+        return self._asked[0] if self._asked else None
 
     def _leave(self, received: signal.Signals) -> None:
         self.console.line(
@@ -121,7 +135,11 @@ class Loop:
             "batch_size": trainer.batch_size,
             "learning_rate": trainer.learning_rate,
         }
-        report = write_report(self.directory, error, facts, self.checkpoints.variables)
+        variables = self.checkpoints.variables
+        report = workers.decided(
+            trainer.strategy,
+            lambda: str(write_report(self.directory, error, facts, variables)),
+        )
         back = self.roll_back
         if back is None or back.exhausted:
             raise type(error)(f"{error} What is known is in {report}.") from error
@@ -132,3 +150,9 @@ class Loop:
             f"WARNING: diverged before step {step} ({error}) Back to step {self.step}, the "
             f"learning rate is now {trainer.learning_rate:.4g}; see {report}"
         )
+
+
+def why_over(actions: Sequence[Action], strategy: tf.distribute.Strategy) -> str:
+    """Why training is over, as an action of the chief says, or nothing."""
+    reason = next((action.stopped for action in actions if action.stopped), "")
+    return workers.same_everywhere(strategy, reason)

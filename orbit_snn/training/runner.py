@@ -1,9 +1,10 @@
 """A run: an assembled model, a rule and an optimizer under an Orbit controller, in a directory."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.learning import LearningRule
 from orbit_snn.training import directory as files
-from orbit_snn.training import inspection
+from orbit_snn.training import inspection, workers
 from orbit_snn.training import results as result_files
 from orbit_snn.training.actions import Action, by_name
 from orbit_snn.training.best import KeepBest
@@ -24,7 +25,7 @@ from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.errors import RunDirectoryError
 from orbit_snn.training.evaluator import Evaluator
 from orbit_snn.training.lock import RunLock
-from orbit_snn.training.loop import Loop
+from orbit_snn.training.loop import Loop, why_over
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.recovery import RollBack
 from orbit_snn.training.task import Task
@@ -103,7 +104,8 @@ class Run:
                 "split `validation`; give it one."
             )
         self.directory = files.absolute(model_dir)
-        files.check_directory(self.directory)
+        workers.decided(self._strategy, lambda: files.check_directory(self.directory))
+        self._own_directory = workers.own_directory(self._strategy, self.directory)
         with self._strategy.scope():
             self.trainer = Trainer(
                 *self.task,
@@ -115,12 +117,13 @@ class Run:
                 xla,
                 strategy,
             )
-        self._console = Console(options.train_steps, 0)
+        self._console = self._new_console(0)
         best = self.directory / "best"
         self._best = self._checkpoints(best, {}, 1, "best_ckpt")
         with self._strategy.scope():
             if options.best_metric:
-                keep = KeepBest(options.best_metric, options.higher_is_better, self._best, best)
+                written = self._own_directory / "best"
+                keep = KeepBest(options.best_metric, options.higher_is_better, self._best, written)
                 self._actions = [keep, *self._actions]
             self._roll_back = self._rolls_back()
         for action in self._actions:
@@ -129,6 +132,9 @@ class Run:
         if self._roll_back:
             kept["roll_back"] = self._roll_back
         self._saved = self._checkpoints(self.directory, kept, options.max_to_keep, "ckpt")
+
+    def _new_console(self, start_step: int) -> Console:
+        return Console(self.options.train_steps, start_step, workers.own_stream(self._strategy))
 
     def _rolls_back(self) -> RollBack | None:
         times, factor = self.options.roll_backs, self.options.roll_back_factor
@@ -194,13 +200,12 @@ class Run:
           KeyboardInterrupt: after SIGINT.
           SystemExit: after SIGTERM, with exit code 42.
         """
-        files.prepare_directory(self.directory)
-        with RunLock(self.directory, self._console.line) as lock:
+        lock = RunLock(self.directory, self._console.line)
+        with contextlib.ExitStack() as held, workers.together(self._strategy):
+            workers.decided(self._strategy, lambda: self._take(lock, held))
             restored = self._resume()
-            files.claim(self.directory, self._identity())
-            if self._configuration:
-                files.write_text(self.directory / "params.yaml", self._configuration)
-            self._console = Console(self.options.train_steps, self.step)
+            workers.decided(self._strategy, self._claim)
+            self._console = self._new_console(self.step)
             resumed = f"resumed at step {self.step} from {restored}" if restored else ""
             if resumed:
                 self._console.line(resumed)
@@ -214,10 +219,19 @@ class Run:
             if loop.stopped:
                 self._console.line(f"stopped at step {self.step}: {loop.stopped}")
 
+    def _take(self, lock: RunLock, held: contextlib.ExitStack) -> None:
+        files.prepare_directory(self.directory)
+        held.enter_context(lock)
+
+    def _claim(self) -> None:
+        files.claim(self.directory, self._identity())
+        if self._configuration:
+            files.write_text(self.directory / "params.yaml", self._configuration)
+
     def _loop(self, lock: RunLock, resumed: str) -> Loop:
         return Loop(
             self.trainer,
-            self._watch(resumed).controller(self._validator()),
+            self._controller(resumed),
             self.options,
             self._actions,
             self._saved,
@@ -229,23 +243,22 @@ class Run:
             self._seed,
         )
 
-    def _watch(self, resumed: str) -> Watch:
-        return Watch(
+    def _controller(self, resumed: str) -> Any:
+        watch = Watch(
             self.trainer,
             self.task,
             self.options,
-            self.directory,
+            self._own_directory,
             self._console,
             self._actions,
             self._seed,
             self._configuration,
             resumed,
         )
-
-    @property
-    def _stopped(self) -> str:
-        """Why training is over, as an action says, or nothing."""
-        return next((action.stopped for action in self._actions if action.stopped), "")
+        split = "validation"
+        return watch.controller(
+            self._evaluator(split) if split in self.task.database.splits else None
+        )
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the newest checkpoint, or the best, on the held-out examples.
@@ -282,13 +295,10 @@ class Run:
         """
         results = None
         waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
-        for path in waiting:
-            if problem := inspection.problem_of(path):  # removed or damaged in the meantime
-                self._console.line(f"{path} is left out, for it cannot be read: {problem}")
-                continue
+        while path := workers.decided(self._strategy, lambda: self._next_readable(waiting)):
             self.restore(path)
             results = self._evaluate(path)
-            if self.step >= self.options.train_steps or self._stopped:
+            if self.step >= self.options.train_steps or why_over(self._actions, self._strategy):
                 break
         if results is None:
             raise RunDirectoryError(
@@ -297,9 +307,18 @@ class Run:
             )
         return results
 
+    def _next_readable(self, waiting: Iterator[str]) -> str | None:
+        """The next checkpoint that is still there and whole, or None."""
+        for path in waiting:
+            if not (problem := inspection.problem_of(path)):
+                return path
+            self._console.line(f"{path} is left out, for it cannot be read: {problem}")
+        return None
+
     def _evaluate(self, path: str) -> dict[str, Any]:
         evaluator = self._evaluator(self._held_out())
-        found = evaluator.evaluate(tf.constant(evaluator.batches))
+        with workers.together(self._strategy):
+            found = evaluator.evaluate(tf.constant(evaluator.batches))
         scalars = {name: value for name, value in found.items() if np.ndim(value) == 0}
         count = scalars.pop("examples")
         results = {
@@ -315,8 +334,8 @@ class Run:
             "checkpoint": path,
             "versions": result_files.versions(),
         }
-        files.write_json(self.directory / "results.json", results)
-        result_files.write_summaries(self.directory, scalars, self.step)
+        files.write_json(self._own_directory / "results.json", results)
+        result_files.write_summaries(self._own_directory, scalars, self.step)
         self._console.line(
             f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"
         )
@@ -335,9 +354,6 @@ class Run:
         size = self.options.eval_batch_size or self.options.batch_size
         with self._strategy.scope():
             return Evaluator(*self.task, split, size, self._seed, self._xla, self._strategy)
-
-    def _validator(self) -> Evaluator | None:
-        return self._evaluator("validation") if "validation" in self.task.database.splits else None
 
 
 def _check_best_metric(modules: TrainingModules, metric: str) -> None:

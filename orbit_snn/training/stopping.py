@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from orbit_snn.training.actions import Action, Best, at_least, number
+from orbit_snn.training.workers import same_everywhere
 
 
 class Patience(Action):
@@ -120,7 +121,8 @@ class StopAfter(Action):
     def observe(self, output: Mapping[str, Any]) -> None:
         """Adds the time since the last validation."""
         now = self._clock()
-        self._elapsed.assign_add(now - self._since)
+        passed = same_everywhere(self.trainer.strategy, now - self._since)
+        self._elapsed.assign_add(passed)
         self._since = now
 
     @property

@@ -168,8 +168,12 @@ class Trainer(orbit.StandardTrainer):
         self._sums.reset()
         if self._train_dataset is None:
             start, size = self.examples_seen, self._batches.size
-            batches = data.training_dataset(self._examples, size, self._seed, position=start)
-            self.train_dataset = self.strategy.experimental_distribute_dataset(batches)
+            self.train_dataset = data.distributed(
+                self.strategy,
+                lambda share: data.training_dataset(
+                    self._examples, size, self._seed, position=start, share=share
+                ),
+            )
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, iterator: Any) -> None:

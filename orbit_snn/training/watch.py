@@ -9,7 +9,7 @@ from typing import Any
 import orbit
 import tensorflow as tf
 
-from orbit_snn.training import summaries
+from orbit_snn.training import summaries, workers
 from orbit_snn.training.actions import Action, StopTraining
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.errors import DivergedError
@@ -54,6 +54,10 @@ class Watch:
         """The global step."""
         return int(self.trainer.global_step.numpy())
 
+    @property
+    def _shown(self) -> bool:
+        return workers.is_chief(self.trainer.strategy)
+
     def controller(self, validator: Evaluator | None) -> orbit.Controller:
         """Orbit's controller with a line a loop, summaries, pictures and the actions.
 
@@ -61,7 +65,9 @@ class Watch:
         """
         step = self.trainer.global_step
         train, validation = (
-            orbit.utils.SummaryManager(str(self.directory / part), tf.summary.scalar, step)
+            orbit.utils.SummaryManager(
+                str(self.directory / part) if self._shown else None, tf.summary.scalar, step
+            )
             for part in ("train", "validation")
         )
         for name in ("configuration", "resumed"):
@@ -104,10 +110,13 @@ class Watch:
             return []
         modules, examples = self.task.training_modules, examples_of(self.task, "validation")
         drawn = summaries.ActivityPictures(
-            modules.model, examples, self.options.pictures, self.seed
+            modules.model, examples, self.options.pictures * self._shown, self.seed
         )
 
         def show(output: dict[str, Any]) -> None:
+            output.update(workers.numbers_of_the_chief(self.trainer.strategy, output))
+            if not self._shown:
+                return
             self.console.line(f"validation at step {self.step} | {format_metrics(output)}")
             writer = manager.summary_writer()
             summaries.write_histograms(output, writer, self.step)

@@ -21,8 +21,9 @@ def command_line(arguments: list[str]) -> None:
 
 
 def call(function: str, arguments: dict, result: str) -> None:
-    """Calls a function of `tests.system.jobs`; its value goes to a file as JSON."""
-    value = getattr(importlib.import_module("tests.system.jobs"), function)(**arguments)
+    """Calls `<module>.<function>` of this folder; its value goes to a file as JSON."""
+    module, _, name = function.rpartition(".")
+    value = getattr(importlib.import_module(f"tests.system.{module}"), name)(**arguments)
     with open(result, "w") as file:
         json.dump(value, file)
 

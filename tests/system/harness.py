@@ -79,6 +79,12 @@ class Started:
         texts = (file.read_text() if file.is_file() else "" for file in files)
         return Finished(code, *texts)
 
+    def result(self) -> Any:
+        """What the function gave that was begun."""
+        finished = self.wait()
+        assert finished.code == 0, finished
+        return json.loads(pathlib.Path(self._request["result"]).read_text())
+
 
 class ForkServer:
     def __init__(self, folder: pathlib.Path):
@@ -106,12 +112,14 @@ class ForkServer:
         return Started(self, self._request(environment, stdout) | {"arguments": arguments})
 
     def call(self, function: str, **arguments: Any) -> Any:
-        """What a function of `jobs` gives in a process of its own."""
-        request = self._request({}) | {"function": function, "arguments": arguments}
-        request["result"] = request["stdout"] + ".json"
-        finished = Started(self, request).wait()
-        assert finished.code == 0, finished
-        return json.loads(pathlib.Path(request["result"]).read_text())
+        """What a function of `jobs`, or of `<module>.`, gives in a process of its own."""
+        return self.begin(function, {}, **arguments).result()
+
+    def begin(self, function: str, environment: dict[str, str], **arguments: Any) -> Started:
+        """Starts that function."""
+        name = function if "." in function else f"jobs.{function}"
+        request = self._request(environment) | {"function": name, "arguments": arguments}
+        return Started(self, request | {"result": request["stdout"] + ".json"})
 
     def _request(self, environment: dict[str, str], stdout: str = "") -> dict[str, Any]:
         folder = tempfile.mkdtemp(dir=self._folder)
@@ -148,7 +156,9 @@ class CommandLine:
         return [*named, *files, f"--params_override={text}"]
 
     def start(self, *args: Any, stdout: str = "", **keywords: Any) -> Started:
-        return self._server.start(self.arguments(*args, **keywords), stdout)
+        """Keywords in capitals are environment variables."""
+        environment = {name: keywords.pop(name) for name in list(keywords) if name.isupper()}
+        return self._server.start(self.arguments(*args, **keywords), stdout, **environment)
 
     def run(self, *args: Any, **keywords: Any) -> Finished:
         return self.start(*args, **keywords).wait()
