@@ -65,7 +65,7 @@ def config_class(
 
 def one_of(name: str, classes: Collection[type], default: str, skip: Collection[str] = ()) -> Any:
     """A one-of config over classes: `type` is the snake-case name of one of them."""
-    fields: list[tuple[str, Any, Any]] = [("type", str | None, dataclasses.field(default=default))]
+    fields: list[tuple[str, Any, Any]] = [("type", str, dataclasses.field(default=default))]
     for built in classes:
         made = config_class(built, skip)
         key = snake_case(built.__name__)

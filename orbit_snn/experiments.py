@@ -1,11 +1,12 @@
 """Typed experiment configs, their registry, and how one becomes a run."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
@@ -33,15 +34,14 @@ from orbit_snn.graph import L2, FiringRate, GraphError, Voltage
 from orbit_snn.graph.algebra import LossNode
 from orbit_snn.graph.sequences import NetworkNode
 from orbit_snn.learning import LearningRule
+from orbit_snn.optimizer_config import build_optimizer, check_optimizer
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.seeds import derive
-from orbit_snn.training.checkpoints import RunDirectoryError, prepare_directory, write_text
-from orbit_snn.training.checks import check
-from orbit_snn.training.optimizers import per_batch_schedule
+from orbit_snn.training.directory import absolute, check_directory
+from orbit_snn.training.errors import RunDirectoryError, TrainingError
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.runner import Run
 from orbit_snn.training.task import Task
-from orbit_snn.training.trainer import TrainingError
 
 RULES: dict[str, type[LearningRule]] = {
     snake_case(rule.__name__): rule
@@ -218,36 +218,47 @@ def build_rule(config: ExperimentConfig) -> LearningRule:
 
 
 def build_run(config: ExperimentConfig, model_dir: str | os.PathLike, create: bool = True) -> Run:
-    """Makes the run of a config in a directory and, with `create`, writes its `params.yaml` there.
+    """Makes the run of a config in a directory, which has to be there unless `create`.
 
     Raises:
       ConfigError, DataError, RunDirectoryError, ValueError: each one line that says what to do.
     """
-    directory = prepare_directory(model_dir, create)
+    directory = absolute(model_dir)
+    check_directory(directory, create)
     text = to_yaml(config)
     check_same_run(directory / "params.yaml", config)
     strategy = build_strategy(config.runtime)
     options = build(TrainingOptions, config.trainer, "trainer")
-    with strategy.scope():
-        task = config.task.build(config.seed, tf.as_dtype(config.runtime.dtype))
-        rule = build_rule(config)
-        optimizer = build_optimizer(config, task, rule)
-    run = Run(
-        *task,
-        rule,
-        optimizer,
-        directory,
-        options,
-        config.seed,
-        config.runtime.enable_xla,
-        strategy,
-        configuration=text,
-        name=config.task.name,
-    )
-    if create:
-        run.restore()
-        write_text(directory / "params.yaml", text)
-    return run
+    check_optimizer(config)
+    with _enough_memory():
+        with strategy.scope():
+            task = config.task.build(config.seed, tf.as_dtype(config.runtime.dtype))
+            rule = build_rule(config)
+            optimizer = build_optimizer(config, task, rule)
+        return Run(
+            *task,
+            rule,
+            optimizer,
+            directory,
+            options,
+            config.seed,
+            config.runtime.enable_xla,
+            strategy,
+            configuration=text,
+            name=config.task.name,
+        )
+
+
+@contextlib.contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Says in one line that a configuration is too large for the machine."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise ConfigError(
+            "the configuration asks for more memory than this machine has "
+            f"({' '.join(str(error).split())[:200]}); make the network or the data smaller."
+        ) from error
 
 
 def is_message(error: Exception) -> bool:
@@ -263,31 +274,6 @@ def _raised_in(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
-
-
-def build_optimizer(config: ExperimentConfig, task: Task, rule: LearningRule) -> Any:
-    """The optimizer of a config; its schedule counts batches, whatever the rule does in one.
-
-    Raises:
-      ConfigError: where Model Garden cannot make it, or would need hooks that we do not call.
-    """
-    key = "trainer.optimizer_config"
-    chosen = config.trainer.optimizer_config
-    if chosen.ema is not None:
-        raise ConfigError(f"{key}.ema is set; averaged weights are not supported, leave it null.")
-    if (chosen.optimizer.type, config.runtime.dtype) == ("adamw", "float64"):
-        raise ConfigError(
-            f"{key}.optimizer.type is adamw, which computes in float32 only, with runtime.dtype "
-            "float64; use adamw_experimental."
-        )
-    steps = check(task).steps
-    try:
-        factory = optimization.OptimizerFactory(chosen)
-        rate = per_batch_schedule(factory.build_learning_rate(), len(rule.windows(steps)))
-        return factory.build_optimizer(rate)
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: {chosen.optimizer.type} cannot be made: {reason}") from error
 
 
 _MAY_CHANGE = ("trainer", "runtime")

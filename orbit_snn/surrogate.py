@@ -78,7 +78,7 @@ class Surrogate:
       slope: psi is a function of `slope * s`.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name, a dampening below 0, a slope that is not above 0.
     """
 
     name: str = "triangular"
@@ -88,6 +88,10 @@ class Surrogate:
     def __post_init__(self) -> None:
         if self.name not in SHAPES:
             raise ValueError(f"surrogate is {self.name!r}; expected one of {', '.join(SHAPES)}.")
+        if not 0.0 <= self.dampening < math.inf:
+            raise ValueError(f"the surrogate's dampening is {self.dampening}; expected 0 or more.")
+        if not 0.0 < self.slope < math.inf:
+            raise ValueError(f"the surrogate's slope is {self.slope}; expected more than 0.")
 
     def psi(self, s: tf.Tensor) -> tf.Tensor:
         """Pseudo-derivative dz/ds at the normalised distance `s`, any shape."""

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +61,14 @@ def load_tfds(
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
     dataset = dataset.map(lambda example: {f: v for f, v in flat(example).items() if f in fields})
-    return _stacked(dataset, size, limit_mb, f"`{builder.name}`")
+    try:
+        return _stacked(dataset, size, limit_mb, f"`{builder.name}`")
+    except tf.errors.OpError as error:
+        reason = _fault(builder, split) or _one_line(error)
+        raise DataError(
+            f"`{builder.name}` cannot be read: {reason}; delete the folder {builder.data_dir} and "
+            "prepare it again"
+        ) from error
 
 
 def prepare_tfds(builder: "tfds.core.DatasetBuilder") -> None:
@@ -83,7 +90,13 @@ def prepare_tfds(builder: "tfds.core.DatasetBuilder") -> None:
                 f"({_one_line(error)}): prepare it where there is a network and copy the folder"
             ) from error
     # The folder appears at once and complete. Where another process was first, it is that one's.
-    builder.info.read_from_directory(builder.data_dir)
+    try:
+        builder.info.read_from_directory(builder.data_dir)
+    except Exception as error:  # of protobuf, of JSON, of the file system
+        raise DataError(
+            f"`{builder.name}` cannot be read ({_one_line(error)}): delete the folder "
+            f"{builder.data_dir} and prepare it again"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -99,6 +112,27 @@ def _quiet_unless_watched() -> Iterator[None]:
         yield
 
 
+def open_tfds(
+    make: "Callable[[], tfds.core.DatasetBuilder]", name: str
+) -> "tfds.core.DatasetBuilder":
+    """The builder that `make` gives, which reads the description of data prepared before.
+
+    Raises:
+        DataError: when that is damaged, or what the builder needs is not there.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return make()
+    except tfds.core.DatasetNotFoundError:
+        raise
+    except Exception as error:  # the module of a data set may need what is not installed
+        raise DataError(
+            f"`{name}` cannot be opened ({_one_line(error)}): install what it needs, or delete its "
+            "folder in data_dir and prepare it again"
+        ) from error
+
+
 def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> "tfds.core.DatasetBuilder":
     import tensorflow_datasets as tfds
 
@@ -108,12 +142,10 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> "tfds.core.D
             "(`name` or `name/config`, no `namespace:` and no version)"
         )
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        return open_tfds(lambda: tfds.builder(name, data_dir=data_dir), name)
     except tfds.core.DatasetNotFoundError as error:
         names = tfds.list_builders(with_community_datasets=False)
         raise unknown("data set", name, names) from error
-    except Exception as error:  # the module of a data set may need what is not installed
-        raise DataError(f"`{name}` cannot be built: {_one_line(error)}") from error
 
 
 def _stacked(
@@ -126,30 +158,47 @@ def _stacked(
     static = all(spec.shape.is_fully_defined() for spec in dataset.element_spec.values())
     arrays: dict[str, np.ndarray] = {}
     start = 0
-    try:
-        for batch in dataset.batch(_READ_BATCH if static else 1).as_numpy_iterator():
-            if not arrays:
-                row = sum(value[0].nbytes for value in batch.values())
-                if row * size > limit_mb * 2**20:
-                    raise DataError(
-                        f"{name} takes {row * size / 2**20:.0f} MB in memory, the limit is "
-                        f"{limit_mb} MB: read fewer fields or a slice such as `train[:10%]`"
-                    )
-                arrays = {f: np.empty((size, *v.shape[1:]), v.dtype) for f, v in batch.items()}
-            for field, value in batch.items():
-                shape = arrays[field].shape[1:]
-                if value.shape[1:] != shape:
-                    raise DataError(
-                        f"{name}: examples of field `{field}` differ in shape, {shape} and "
-                        f"{value.shape[1:]}: leave it out of `fields`"
-                    )
-                arrays[field][start : start + len(value)] = value
-            start += len(value)
-    except tf.errors.OpError as error:
-        raise DataError(f"{name} cannot be read ({_one_line(error)}): prepare it again") from error
+    for batch in dataset.batch(_READ_BATCH if static else 1).as_numpy_iterator():
+        if not arrays:
+            row = sum(value[0].nbytes for value in batch.values())
+            if row * size > limit_mb * 2**20:
+                raise DataError(
+                    f"{name} takes {row * size / 2**20:.0f} MB in memory, the limit is "
+                    f"{limit_mb} MB: read fewer fields or a slice such as `train[:10%]`"
+                )
+            arrays = {f: np.empty((size, *v.shape[1:]), v.dtype) for f, v in batch.items()}
+        for field, value in batch.items():
+            shape = arrays[field].shape[1:]
+            if value.shape[1:] != shape:
+                raise DataError(
+                    f"{name}: examples of field `{field}` differ in shape, {shape} and "
+                    f"{value.shape[1:]}: leave it out of `fields`"
+                )
+            arrays[field][start : start + len(value)] = value
+        start += len(value)
     if start != size:
         raise DataError(f"{name} has {start} examples where {size} were written: prepare it again")
     return arrays
+
+
+def _fault(builder: "tfds.core.DatasetBuilder", split: str) -> str:
+    """The first file of a split that is damaged, and where; nothing where all can be read."""
+    import tensorflow_datasets as tfds
+
+    adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
+    for file in builder.info.splits[split].file_instructions:
+        whole = f"{file.examples_in_shard} records"
+        if not tf.io.gfile.exists(file.filename):
+            return f"the file {file.filename} of {whole} is missing"
+        count = 0
+        try:
+            for _ in adapter.make_tf_data(file.filename):
+                count += 1
+        except tf.errors.OpError:
+            return f"the file {file.filename} of {whole} is damaged after the first {count}"
+        if count != file.examples_in_shard:
+            return f"the file {file.filename} has {count} of {whole}"
+    return ""
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -164,4 +213,5 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def _one_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    said = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", lines[0]) if lines else ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -4,10 +4,13 @@ import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging  # noqa: E402
+
+from orbit_snn.signals import INTERRUPTED, StopSignals  # noqa: E402
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
@@ -42,38 +45,62 @@ def import_tasks() -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the experiment that the flags name; exits with 1 and one line on an error."""
+    """Runs the experiment that the flags name; on an error exits with its code and one line."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; every option starts with --")
-    from orbit_snn import experiments
-
     logging.set_verbosity(logging.WARNING)
     import_tasks()
+    launch(
+        _EXPERIMENT.value,
+        _MODEL_DIR.value,
+        _MODE.value,
+        _CONFIG_FILE.value,
+        _OVERRIDE.value,
+        _TPU.value,
+        _TIMEOUT.value,
+    )
+
+
+def launch(
+    experiment: str,
+    model_dir: str | os.PathLike[str],
+    mode: str = "train_and_eval",
+    config_files: Sequence[str] = (),
+    params_override: str = "",
+    tpu: str = "",
+    eval_timeout: float = 3600.0,
+) -> None:
+    """What the command line does, by the flags of the same names.
+
+    Raises:
+      SystemExit: for an error that the user can mend, with the line that says how.
+    """
+    from orbit_snn import experiments
+
     try:
-        config = experiments.load(
-            _EXPERIMENT.value, _CONFIG_FILE.value, _OVERRIDE.value, _TPU.value
-        )
-        run = experiments.build_run(config, _MODEL_DIR.value, create="train" in _MODE.value)
-        if _MODE.value == "continuous_eval":
-            run.evaluate_continuously(_TIMEOUT.value)
-        elif _MODE.value == "train":
+        config = experiments.load(experiment, config_files, params_override, tpu)
+        run = experiments.build_run(config, model_dir, create="train" in mode)
+        if mode == "continuous_eval":
+            run.evaluate_continuously(eval_timeout)
+        elif mode == "train":
             run.train()
         else:
-            run.evaluate() if _MODE.value == "eval" else run.train_and_evaluate()
+            run.evaluate() if mode == "eval" else run.train_and_evaluate()
     except (ValueError, RuntimeError) as error:
         if os.environ.get("ORBIT_SNN_TRACEBACK") or not experiments.is_message(error):
             raise
-        sys.exit(f"orbit_snn: {' '.join(str(error).split())}")
+        print(f"orbit_snn: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 def run() -> None:
     """The console script."""
     flags.mark_flags_as_required(["experiment", "model_dir"])
     try:
-        app.run(main)
+        with StopSignals(0, print):
+            app.run(main)
     except KeyboardInterrupt:
-        print("\norbit_snn: stopped; the same command goes on from the last checkpoint.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

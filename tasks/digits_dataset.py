@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from orbit_snn.tfds_source import prepare_tfds
+from orbit_snn.tfds_source import open_tfds, prepare_tfds
 
 _DESCRIPTION = """
 1797 scanned handwritten digits of 8x8 pixels, with values from 0 (paper) to 16 (ink), as they come
@@ -71,12 +71,13 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             yield index, {"image": images[index], "label": int(labels[index])}
 
 
-def builder(data_dir: str | os.PathLike[str] | None = None) -> Digits:
+def builder(data_dir: str | os.PathLike[str] | None = None) -> tfds.core.DatasetBuilder:
     """Returns the builder of the data set, prepared once in `data_dir`, by default TFDS's own.
 
     Raises:
-        DataError: when the folder cannot be written.
+        DataError: when the folder cannot be written, or what was prepared in it is damaged.
     """
-    digits = Digits(data_dir=None if data_dir is None else os.fspath(data_dir))
+    folder = None if data_dir is None else os.fspath(data_dir)
+    digits = open_tfds(lambda: Digits(data_dir=folder), Digits.name)
     prepare_tfds(digits)
     return digits

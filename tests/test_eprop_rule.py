@@ -371,7 +371,7 @@ def test_a_new_neuron_needs_no_line_of_e_prop():
 
 def test_a_directory_remembers_every_setting_of_the_rule():
     """Another feedback under the same directory would go on silently with the old matrices."""
-    from orbit_snn.training.checkpoints import as_json
+    from orbit_snn.training.directory import as_json
 
     one, other = (as_json(Feedback("random", seed=seed)) for seed in (1, 2))
     assert one != other and one == json.loads(json.dumps(one))

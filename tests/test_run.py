@@ -211,7 +211,8 @@ class TestActions:
         }
         best = json.loads((tmp_path / "best" / "best" / "best.json").read_text())
         assert kept["last"]["step"] == 24 > kept["best"]["step"]
-        assert kept["best"]["metrics"]["loss"] == pytest.approx(best, rel=1e-6)
+        assert best["step"] == kept["best"]["step"] and best["metric"] == "loss"
+        assert kept["best"]["metrics"]["loss"] == pytest.approx(best["value"], rel=1e-6)
         assert kept["best"]["metrics"]["loss"] < kept["last"]["metrics"]["loss"]
 
     @pytest.mark.parametrize("stop", [6, 10])

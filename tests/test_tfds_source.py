@@ -4,9 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from orbit_snn.data import DataError
+from orbit_snn.tasks import digits_dataset
 from orbit_snn.tfds_source import load_tfds, prepare_tfds
 
 
@@ -80,10 +82,56 @@ def test_tfds_takes_what_another_process_prepared_meanwhile(tmp_path):
     assert len(load_tfds(builder, "train", fields=["label"])["label"]) == 5
 
 
-def test_tfds_names_a_file_that_cannot_be_read(tmp_path):
+def flipped(raw, at):
+    return raw[:at] + bytes([raw[at] ^ 255]) + raw[at + 1 :]
+
+
+DAMAGE = {
+    "truncated": (lambda raw: raw[:-3], "of 5 records is damaged after the first 4"),
+    "cut between records": (
+        lambda raw: raw[: 16 + int.from_bytes(raw[:8], "little")],
+        "has 1 of 5 records",
+    ),
+    "no record left": (lambda raw: b"", "has 0 of 5 records"),
+    "bit of a length": (lambda raw: flipped(raw, 3), "damaged after the first 0"),
+    "bit of a record": (lambda raw: flipped(raw, len(raw) // 2), "damaged after the first 2"),
+    "missing": (lambda raw: None, "of 5 records is missing"),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "train[40%:]"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_tfds_names_a_file_that_is_damaged(tmp_path, damage, split):
     builder = Nested(data_dir=tmp_path)
     prepare_tfds(builder)
     (shard,) = tmp_path.glob("nested/1.0.0/*train.tfrecord*")
-    shard.write_bytes(shard.read_bytes()[:-3])
-    with pytest.raises(DataError, match="cannot be read.*DataLossError"):
+    harm, message = DAMAGE[damage]
+    content = harm(shard.read_bytes())
+    shard.unlink() if content is None else shard.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_tfds(builder, split, fields=["label"])
+    said = str(caught.value)
+    assert f"the file {shard} " in said and message in said
+    assert said.endswith(f"delete the folder {shard.parent} and prepare it again")
+
+
+def test_tfds_says_what_is_wrong_with_records_of_another_data_set(tmp_path):
+    builder = Nested(data_dir=tmp_path)
+    prepare_tfds(builder)
+    (shard,) = tmp_path.glob("nested/1.0.0/*train.tfrecord*")
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for _ in range(5):
+            writer.write(b"")
+    with pytest.raises(DataError, match=r"read: InvalidArgumentError: .*; delete") as caught:
         load_tfds(builder, "train", fields=["label"])
+    assert "\n" not in str(caught.value) and "{{" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"other": 1}', None])
+def test_tfds_says_what_to_do_about_a_damaged_description(tmp_path, content):
+    digits_dataset.builder(tmp_path)
+    (file,) = tmp_path.glob("digits/1.0.0/dataset_info.json")
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(DataError, match="`digits` cannot be .*: .*delete .*folder") as caught:
+        digits_dataset.builder(tmp_path)
+    assert "\n" not in str(caught.value)

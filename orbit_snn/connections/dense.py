@@ -24,8 +24,11 @@ def initial_weights(
       dtype: of the weights.
 
     Raises:
-      ValueError: for an unknown name, or a function that gives another shape.
+      ValueError: for an unknown name, a function that gives another shape, or a gain out of the
+        range of the dtype.
     """
+    if not abs(gain) <= float(dtype.max):
+        raise ValueError(f"gain is {gain}; expected a number in the range of {dtype.name}.")
     if callable(initializer):
         values = tf.cast(initializer(shape, dtype), dtype)
         if values.shape != tuple(shape):

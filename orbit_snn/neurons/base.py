@@ -111,6 +111,8 @@ class Parameter(tf.Module):
             raise ValueError(f"{name} is {value}; it must be finite.")
         if not any_sign and not np.all(array >= 0 if zero_allowed else array > 0):
             raise ValueError(f"{name} is {value}; it must be positive.")
+        if np.any(np.isfinite(array) & (np.abs(array) > dtype.max)):
+            raise ValueError(f"{name} is {value}; {dtype.name} goes to {dtype.max:g} only.")
         self._number = float(array.reshape(())) if array.size == 1 and not trainable else None
         self.log: tf.Variable | None = None
         self.values: tf.Variable | None = None

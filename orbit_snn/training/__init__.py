@@ -2,7 +2,10 @@
 
 from orbit_snn.training.actions import Action as Action
 from orbit_snn.training.actions import StopTraining as StopTraining
-from orbit_snn.training.checkpoints import RunDirectoryError as RunDirectoryError
+from orbit_snn.training.errors import DiskFullError as DiskFullError
+from orbit_snn.training.errors import DivergedError as DivergedError
+from orbit_snn.training.errors import RunDirectoryError as RunDirectoryError
+from orbit_snn.training.errors import TrainingError as TrainingError
 from orbit_snn.training.evaluator import Evaluator as Evaluator
 from orbit_snn.training.options import TrainingOptions as TrainingOptions
 from orbit_snn.training.plateaus import LowerLearningRateOnPlateau as LowerLearningRateOnPlateau
@@ -21,4 +24,3 @@ from orbit_snn.training.stopping import StopAfter as StopAfter
 from orbit_snn.training.stopping import StopOnThreshold as StopOnThreshold
 from orbit_snn.training.task import Task as Task
 from orbit_snn.training.trainer import Trainer as Trainer
-from orbit_snn.training.trainer import TrainingError as TrainingError

@@ -1,197 +1,264 @@
-"""Checkpoints of a run: where they are, whether they fit, and files that are written whole."""
+"""Checkpoints of a run: read back before they count, found again, set aside where damaged."""
 
 import contextlib
-import dataclasses
-import json
+import errno
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from orbit_snn.training.options import TrainingOptions
-from orbit_snn.training.trainer import Trainer
+from orbit_snn.training import inspection
+from orbit_snn.training.directory import write_text
+from orbit_snn.training.errors import (
+    DivergedError,
+    RunDirectoryError,
+    reason,
+    writing,
+)
+from orbit_snn.training.fit import OPTIONAL, check_fit, variables_of
+from orbit_snn.training.inspection import dotted
+
+DAMAGED, UNVERIFIED = "damaged", ".unverified"
+_ROOM = 1.1  # names and shapes come on top of the values
 
 
-class RunDirectoryError(RuntimeError):
-    """The model directory cannot be used as asked; the message says what to do."""
+class Checkpoints:
+    """Saves what a run needs to go on exactly, and finds the newest one that can be read.
 
-
-def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> pathlib.Path:
-    """The directory of a run, made where it is missing if `create`.
-
-    Raises:
-      RunDirectoryError: where it is missing, or cannot be made or written.
-    """
-    path = pathlib.Path(model_dir).expanduser().absolute()
-    if not create and not path.is_dir():
-        raise RunDirectoryError(
-            f"there is no directory {path} to evaluate; name the --model_dir of a trained run."
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RunDirectoryError(
-            f"the model directory {path} cannot be written ({error.strerror}); choose another "
-            "--model_dir."
-        ) from error
-    return path
-
-
-def as_json(value: Any) -> Any:
-    """A setting as `run.json` holds it: options as dictionaries, functions by their names.
-
-    Several options, such as the rules of local plasticity, are a list with their types.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: as_json(x) for key, x in dataclasses.asdict(value).items()}
-    if isinstance(value, dict):
-        return {key: as_json(x) for key, x in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [{"type": type(x).__name__, **as_json(x)} for x in value]
-    return getattr(value, "__qualname__", str(value)) if callable(value) else value
-
-
-def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
-    """Writes whose run the directory holds, once, into `run.json`.
-
-    Raises:
-      RunDirectoryError: where it holds the run of another task, rule or seed.
-    """
-    path = directory / "run.json"
-    if not path.exists():
-        write_json(path, identity)
-        return
-    before = json.loads(path.read_text())
-    for name, value in identity.items():
-        if before.get(name) != value:
-            raise RunDirectoryError(
-                f"{directory} holds another run: its {name} is {before.get(name)!r}, now it is "
-                f"{value!r}; choose another model directory."
-            )
-
-
-def manager(
-    trainer: Trainer, items: Mapping[str, Any], directory: pathlib.Path, options: TrainingOptions
-) -> Any:
-    """A checkpoint manager that saves everything a run needs to go on exactly, `items`.
-
-    It saves when it is told to: after a validation, so that what that changed is saved too.
-
-    Raises:
-      RunDirectoryError: where checkpoints lie in the directory that its `checkpoint` file does not
-        name, so that a run would silently start afresh among them.
-    """
-    checkpoint = tf.train.Checkpoint(**items)
-    stray = sorted(directory.glob("ckpt-*.index"))
-    state = tf.train.get_checkpoint_state(str(directory)) if _has_state(directory) else None
-    if stray and (state is None or not state.model_checkpoint_path):
-        raise RunDirectoryError(
-            f"{directory} holds {stray[-1].stem} but its file named `checkpoint` is missing or "
-            "empty; restore that file, or choose another --model_dir."
-        )
-    return tf.train.CheckpointManager(
-        checkpoint,
-        str(directory),
-        max_to_keep=options.max_to_keep,
-        step_counter=trainer.global_step,
-    )
-
-
-def restore(
-    checkpoints: Any, trainer: Trainer, actions: Mapping[str, Any], path: str | None = None
-) -> str | None:
-    """Restores a checkpoint, if there is one, and checks that all of it fits.
+    A checkpoint is written into a folder beside, read back with its checksums, and only then given
+    its name, `<name>-<step>`. Older ones beyond `max_to_keep` are removed after that, never before.
+    Which one is the newest is told by the files themselves; the file `checkpoint` is written for
+    others, such as TensorFlow.
 
     Args:
-      checkpoints: the manager.
-      trainer: what is restored.
-      actions: by name; those that were not there when it was saved start afresh.
-      path: of the checkpoint, default the newest.
-
-    Returns:
-      Its path, or None.
-
-    Raises:
-      RunDirectoryError: where the checkpoint cannot be read, or is of another model or optimizer.
+      items: what is saved, by name.
+      optional: modules that may be missing in a checkpoint and then start afresh, by name.
+      directory: where; made when the first one is saved.
+      strategy: in whose scope it is restored.
+      max_to_keep: how many stay.
+      name: of the files.
+      say: prints a line.
+      chief: whether this process writes; others take part in saving and leave nothing.
     """
-    path = path or checkpoints.latest_checkpoint
-    if path is None:
-        return None
-    with _said(path):
-        names = [name for name, _ in tf.train.list_variables(path)] if actions else []
-    known = {k: a for k, a in actions.items() if any(f"actions/{k}/" in n for n in names)}
-    if known.keys() == actions.keys():
-        restore_from(checkpoints.checkpoint, path, trainer)
-    else:
-        items = {**trainer.checkpoint_items, **({"actions": known} if known else {})}
-        restore_from(tf.train.Checkpoint(**items), path, trainer)
-    return path
 
+    def __init__(
+        self,
+        items: Mapping[str, Any],
+        optional: Mapping[str, tf.Module],
+        directory: pathlib.Path,
+        strategy: tf.distribute.Strategy,
+        max_to_keep: int,
+        name: str = "ckpt",
+        say: Callable[[str], None] = print,
+        chief: bool = True,
+    ):
+        self._items = dict(items)
+        self._optional = dict(optional)
+        self._directory = directory
+        self._strategy = strategy
+        self._max_to_keep = max_to_keep
+        self._name = name
+        self._say = say
+        self._chief = chief
+        self._all = {**self._items, **({"actions": self._optional} if self._optional else {})}
+        self._checkpoint = tf.train.Checkpoint(**self._all)
+        self._size = 0  # of the last one that was saved, in bytes
 
-def best(directory: pathlib.Path) -> str | None:
-    """The checkpoint with the best validation, or None."""
-    return tf.train.latest_checkpoint(str(directory / "best"))
+    def save(self, step: int) -> str:
+        """Saves the state of now as that of a step; gives the path.
 
+        Raises:
+          DivergedError: for values that are not finite, which are not saved.
+          DiskFullError: where there is no room; what was there before stays.
+          RunDirectoryError: where it cannot be written, or not be read back.
+        """
+        self._check_finite()
+        if not self._chief:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                self._checkpoint.write(os.path.join(elsewhere, self._name))
+            return ""
+        final = self._directory / f"{self._name}-{step}"
+        folder = self._directory / UNVERIFIED
+        try:
+            with writing(final):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._check_room()
+                written = folder / final.name
+                self._checkpoint.write(str(written))
+            if problem := inspection.problem_of(str(written)):
+                raise RunDirectoryError(
+                    f"{final} could not be read back after it was written ({problem}); see to the "
+                    "disk and start the same command again, which goes on from the one before."
+                )
+            with writing(final):
+                self._size = _rename(written, final)
+                self._tidy(step)
+        finally:
+            _clear(folder)
+        return str(final)
 
-def restore_from(checkpoint: tf.train.Checkpoint, path: str, trainer: Trainer) -> None:
-    """Restores one checkpoint; errors as `restore`."""
-    with _said(path):
-        _check_shapes(path, trainer)
-        with trainer.strategy.scope():
-            status = checkpoint.restore(path)
-        status.assert_existing_objects_matched()
+    def _check_finite(self) -> None:
+        for key, variable in self.variables.items():
+            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
+                raise DivergedError(
+                    f"{dotted(key)} has values that are not finite; lower the learning rate or set "
+                    "trainer.clip_norm. It was not saved."
+                )
 
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """What is saved, without what is optional and the optimizer's slots, by key."""
+        return variables_of(self._items)
 
-@contextlib.contextmanager
-def _said(path: str) -> Iterator[None]:
-    """Says in one line what is wrong with a checkpoint."""
-    try:
-        yield
-    except (ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunDirectoryError(
-            f"the checkpoint {path} does not fit this configuration ({reason}); use the "
-            "configuration that wrote it, or another --model_dir."
-        ) from error
-    except (tf.errors.OpError, IndexError, OSError) as error:
-        raise RunDirectoryError(
-            f"the checkpoint {path} cannot be read ({str(error).splitlines()[0]}); to go on from "
-            "an older one, name that in the file `checkpoint` beside it."
-        ) from error
+    def _check_room(self) -> None:
+        """Raises OSError where the disk has no room, before anything is written."""
+        every = variables_of(self._all).values()
+        values = sum(v.shape.num_elements() * v.dtype.size for v in every)
+        needed = _ROOM * max(values, self._size)
+        if shutil.disk_usage(self._directory).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def _tidy(self, step: int) -> None:
+        """Removes the oldest beyond what is kept, and says in `checkpoint` what there is."""
+        before = [s for s in inspection.steps_in(self._directory, self._name) if s < step]
+        kept = [*before, step][-self._max_to_keep :]
+        names = [f'"{self._name}-{s}"' for s in kept]
+        lines = [f"model_checkpoint_path: {names[-1]}"]
+        lines += [f"all_model_checkpoint_paths: {name}" for name in names]
+        write_text(self._directory / "checkpoint", "\n".join(lines) + "\n")
+        for old in before:
+            if old not in kept:
+                for path in sorted(_files(self._directory, self._name, old), reverse=True):
+                    path.unlink(missing_ok=True)
 
-def _has_state(directory: pathlib.Path) -> bool:
-    state = directory / "checkpoint"
-    return state.exists() and state.stat().st_size > 0
+    def newest(self, set_aside: bool = False, fall_back: bool = True) -> str | None:
+        """The newest checkpoint that can be read, or None where there never was one.
 
+        Args:
+          set_aside: move newer ones, which cannot be read, into the folder `damaged`.
+          fall_back: take an older one where the newest cannot be read.
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def _check_shapes(path: str, trainer: Trainer) -> None:
-    """Compares the model's variables with a checkpoint, by their paths."""
-    from orbit_snn.training.summaries import parameter_names  # pictures load matplotlib
-
-    stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-    for name, variable in parameter_names(trainer.training_modules.model).items():
-        key = f"model/modules/{name}/.ATTRIBUTES/VARIABLE_VALUE"
-        if key in stored and list(stored[key]) != variable.shape.as_list():
+        Raises:
+          RunDirectoryError: where there are checkpoints and none can be read, or not the newest and
+            an older one is not wanted, or where the one that `checkpoint` names is gone and no
+            other is there. Nothing is changed then.
+        """
+        bad: dict[int, str] = {}
+        for step in sorted(inspection.steps_in(self._directory, self._name), reverse=True):
+            prefix = str(self._directory / f"{self._name}-{step}")
+            if problem := self._problem(prefix):
+                bad[step] = problem
+                continue
+            if bad and not fall_back:
+                break
+            self._leave_behind(bad, prefix, set_aside)
+            return prefix
+        if bad:
+            (step, problem), *_ = bad.items()
             raise RunDirectoryError(
-                f"the checkpoint {path} has {name} of shape {list(stored[key])}, this "
-                f"configuration makes it {variable.shape.as_list()}; use the configuration that "
-                "wrote it, or another --model_dir."
+                f"the checkpoint {self._directory / self._name}-{step} cannot be read ({problem})"
+                + (", and no older one can" if fall_back else ", and trainer.fall_back is false")
+                + "; bring it back from a copy, or choose another --model_dir."
             )
+        self._check_never_saved()
+        return None
+
+    def _problem(self, prefix: str) -> str:
+        problem = inspection.problem_of(prefix)
+        if problem:
+            return problem
+        names = [n for n in inspection.non_finite(prefix) if not n.startswith(dotted(OPTIONAL))]
+        return f"{names[0]} is not finite" if names else ""
+
+    def _leave_behind(self, bad: Mapping[int, str], prefix: str, set_aside: bool) -> None:
+        """Says which checkpoints are passed over, and moves them aside."""
+        for step, problem in bad.items():
+            where = ""
+            if set_aside:
+                folder = self._directory / DAMAGED
+                with writing(folder):
+                    folder.mkdir(exist_ok=True)
+                    for path in _files(self._directory, self._name, step):
+                        os.rename(path, _unused(folder / path.name))
+                where = f"; it is kept in {folder}"
+            self._say(
+                f"WARNING: {self._name}-{step} cannot be read ({problem}){where}; going on from "
+                f"{pathlib.Path(prefix).name}"
+            )
+
+    def _check_never_saved(self) -> None:
+        """Raises RunDirectoryError where there was a checkpoint once, as other files say."""
+        state = self._directory / "checkpoint"
+        aside = self._directory / DAMAGED
+        named = state.read_text(errors="replace") if state.is_file() else ""
+        known = f'"{self._name}-' in named or f"/{self._name}-" in named
+        if known or (aside.is_dir() and any(aside.glob(f"{self._name}-*"))):
+            raise RunDirectoryError(
+                f"{self._directory} held checkpoints, and none is left; bring one back from a copy "
+                f"or from {aside}, or choose another --model_dir."
+            )
+
+    def restore(self, path: str) -> None:
+        """Restores a checkpoint, all of which must fit; what is optional may be missing.
+
+        Raises:
+          RunDirectoryError: where it cannot be read, or is of another model or optimizer.
+        """
+        try:
+            keys = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+            there = {
+                name: item
+                for name, item in self._optional.items()
+                if any(key.startswith(f"{OPTIONAL}{name}/") for key in keys)
+            }
+            items = {**self._items, **({"actions": there} if there else {})}
+            check_fit(path, items)
+            with self._strategy.scope():
+                status = tf.train.Checkpoint(**items).read(path)
+            status.assert_existing_objects_matched()
+        except (ValueError, AssertionError) as error:
+            raise RunDirectoryError(
+                f"the checkpoint {path} does not fit this configuration ({reason(error)}); use the "
+                "configuration that wrote it, or another --model_dir."
+            ) from error
+        except (tf.errors.OpError, IndexError, OSError) as error:
+            raise RunDirectoryError(
+                f"the checkpoint {path} cannot be read ({reason(error)})."
+            ) from error
+
+
+def _files(directory: pathlib.Path, name: str, step: int) -> list[pathlib.Path]:
+    """All files of a checkpoint; the index, without which it counts as none, comes last."""
+    return sorted(directory.glob(f"{name}-{step}.*"))
+
+
+def _rename(written: pathlib.Path, final: pathlib.Path) -> int:
+    """Gives a checkpoint its name, and its size; the index last, for with that it is there."""
+    size = 0
+    for path in sorted(written.parent.glob(f"{written.name}.*")):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        size += path.stat().st_size
+        os.replace(path, final.with_name(path.name))
+    return size
+
+
+def _clear(folder: pathlib.Path) -> None:
+    """Removes what was not verified, of this process or of one that was killed."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        folder.rmdir()
+
+
+def _unused(path: pathlib.Path) -> pathlib.Path:
+    """The path, or the first of `<path>.1`, `<path>.2`, ... that is not taken."""
+    number, free = 0, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+_LEAST = {"eval_batch_size": 1, "patience": 1, "batch_size_patience": 0, "rate_patience": 0}
 _WATCHES = ("patience", "stop_at", "batch_size_patience", "rate_patience")
 
 
@@ -39,6 +40,11 @@ class TrainingOptions:
         that were not better; None for never.
       rate_factor: what the learning rate is multiplied by then.
       keep: which checkpoint is evaluated at the end, `last` or `best`.
+      largest_loss: a loss above it counts as diverged, like one that is not finite; None for any.
+      roll_backs: how often a run that diverged goes back to its last checkpoint with a smaller
+        learning rate; after that, or with 0, it ends.
+      roll_back_factor: what the learning rate is multiplied by then.
+      fall_back: go on from an older checkpoint where the newest cannot be read.
     """
 
     train_steps: int = 1000
@@ -60,11 +66,17 @@ class TrainingOptions:
     rate_patience: int | None = None
     rate_factor: float = 0.5
     keep: str = "last"
+    largest_loss: float | None = None
+    roll_backs: int = 0
+    roll_back_factor: float = 0.5
+    fall_back: bool = True
 
     def __post_init__(self) -> None:
         for name in ("train_steps", "batch_size", "steps_per_loop", "max_to_keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        if self.pictures < 0:
+            raise ValueError(f"pictures is {self.pictures}; expected 0 or more.")
         for name in ("checkpoint_interval", "validation_interval"):
             value = getattr(self, name)
             if value < 1 or value % self.steps_per_loop:
@@ -78,16 +90,28 @@ class TrainingOptions:
 
     def _check_ranges(self) -> None:
         """Raises ValueError for the first value that no validation could mean anything for."""
-        for name, least in (("patience", 1), ("batch_size_patience", 0), ("rate_patience", 0)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; expected {least} or more, or none at all.")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(f"clip_norm is {self.clip_norm}; expected more than 0 or none at all.")
         if self.stop_at is not None and not math.isfinite(self.stop_at):
             raise ValueError(f"stop_at is {self.stop_at}; expected a finite number or none at all.")
         if self.max_hours is not None and not self.max_hours > 0:
             raise ValueError(f"max_hours is {self.max_hours}; expected more than 0 or none at all.")
         if not 0 < self.rate_factor < 1:
             raise ValueError(f"rate_factor is {self.rate_factor}; expected it between 0 and 1.")
+        if self.largest_loss is not None and not self.largest_loss > 0:
+            raise ValueError(
+                f"largest_loss is {self.largest_loss}; expected more than 0 or none at all."
+            )
+        if self.roll_backs < 0:
+            raise ValueError(f"roll_backs is {self.roll_backs}; expected 0 or more.")
+        if not 0 < self.roll_back_factor < 1:
+            raise ValueError(
+                f"roll_back_factor is {self.roll_back_factor}; expected it between 0 and 1."
+            )
         if self.keep not in ("last", "best"):
             raise ValueError(f"keep is {self.keep!r}; expected last or best.")
 

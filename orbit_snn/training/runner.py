@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +13,20 @@ from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
 from orbit_snn.learning import LearningRule
-from orbit_snn.training import checkpoints
+from orbit_snn.training import directory as files
+from orbit_snn.training import inspection
 from orbit_snn.training import results as result_files
 from orbit_snn.training.actions import Action, by_name
-from orbit_snn.training.checkpoints import RunDirectoryError
+from orbit_snn.training.best import KeepBest
+from orbit_snn.training.checkpoints import Checkpoints
 from orbit_snn.training.checks import check
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
+from orbit_snn.training.errors import RunDirectoryError
 from orbit_snn.training.evaluator import Evaluator
+from orbit_snn.training.lock import RunLock
+from orbit_snn.training.loop import Loop
 from orbit_snn.training.options import TrainingOptions
+from orbit_snn.training.recovery import RollBack
 from orbit_snn.training.task import Task
 from orbit_snn.training.tracing import plain_errors
 from orbit_snn.training.trainer import Trainer
@@ -34,7 +41,8 @@ class Run:
         results = run.train_and_evaluate()
 
     The directory gets checkpoints, TensorBoard summaries below `train/` and `validation/`, the best
-    checkpoint below `best/`, and `results.json` after an evaluation.
+    checkpoint below `best/`, and `results.json` after an evaluation. It is made when training
+    starts, and belongs to one process while that trains.
 
     Args:
       training_modules: model, loss and evaluator.
@@ -47,7 +55,7 @@ class Run:
       seed: of the order of examples and of what is random in them.
       xla: compile the steps.
       strategy: default the current one; the model's modules were made in its scope.
-      configuration: text that TensorBoard shows.
+      configuration: text that goes into `params.yaml` and that TensorBoard shows.
       name: of the experiment, in files and messages.
       actions: what else is done after every validation, besides what the options ask for.
 
@@ -94,7 +102,8 @@ class Run:
                 f"best_metric is {options.best_metric!r}, of validations, and the database has no "
                 "split `validation`; give it one."
             )
-        self.directory = checkpoints.prepare_directory(model_dir)
+        self.directory = files.absolute(model_dir)
+        files.check_directory(self.directory)
         with self._strategy.scope():
             self.trainer = Trainer(
                 *self.task,
@@ -106,14 +115,31 @@ class Run:
                 xla,
                 strategy,
             )
+        self._console = Console(options.train_steps, 0)
+        best = self.directory / "best"
+        self._best = self._checkpoints(best, {}, 1, "best_ckpt")
+        with self._strategy.scope():
+            if options.best_metric:
+                keep = KeepBest(options.best_metric, options.higher_is_better, self._best, best)
+                self._actions = [keep, *self._actions]
+            self._roll_back = self._rolls_back()
         for action in self._actions:
             action.bind(self.trainer)
-        items = self.trainer.checkpoint_items
-        kept = by_name(self._actions)
-        self._manager = checkpoints.manager(
-            self.trainer, {**items, **({"actions": kept} if kept else {})}, self.directory, options
-        )
-        self._console = Console(options.train_steps, 0)
+        kept: dict[str, tf.Module] = dict(by_name(self._actions))
+        if self._roll_back:
+            kept["roll_back"] = self._roll_back
+        self._saved = self._checkpoints(self.directory, kept, options.max_to_keep, "ckpt")
+
+    def _rolls_back(self) -> RollBack | None:
+        times, factor = self.options.roll_backs, self.options.roll_back_factor
+        return RollBack(self.trainer.optimizer, times, factor) if times else None
+
+    def _checkpoints(
+        self, directory: pathlib.Path, optional: dict[str, tf.Module], max_to_keep: int, name: str
+    ) -> Checkpoints:
+        items, strategy = self.trainer.checkpoint_items, self._strategy
+        say = lambda line: self._console.line(line)  # noqa: E731  there is another console later
+        return Checkpoints(items, optional, directory, strategy, max_to_keep, name, say)
 
     @property
     def step(self) -> int:
@@ -121,24 +147,31 @@ class Run:
         return int(self.trainer.global_step.numpy())
 
     def restore(self, path: str | None = None) -> str | None:
-        """Restores the newest checkpoint, or that one, and returns its path.
+        """Restores the newest checkpoint that can be read, or that one, and returns its path.
 
         None where there is none.
+
+        Raises:
+          RunDirectoryError: where there are some and none can be read or it does not fit.
         """
-        path = checkpoints.restore(self._manager, self.trainer, by_name(self._actions), path)
+        path = path or self._saved.newest(fall_back=self.options.fall_back)
+        return self._restored(self._saved, path)
+
+    def _restored(self, checkpoints: Checkpoints, path: str | None) -> str | None:
+        if path is not None:
+            checkpoints.restore(path)
         self.trainer.forget_data()
         return path
 
-    def _restore_model(self, path: str) -> None:
-        """Everything but the actions, of any checkpoint."""
-        checkpoint = tf.train.Checkpoint(**self.trainer.checkpoint_items)
-        checkpoints.restore_from(checkpoint, path, self.trainer)
-        self.trainer.forget_data()
+    def _resume(self) -> str | None:
+        """`restore`; newer checkpoints that cannot be read are moved aside."""
+        path = self._saved.newest(set_aside=True, fall_back=self.options.fall_back)
+        return self._restored(self._saved, path)
 
     def _identity(self) -> dict[str, Any]:
         rule = self.trainer.rule
         settings = {
-            name: checkpoints.as_json(value)
+            name: files.as_json(value)
             for name, value in sorted(vars(rule).items())
             if not name.startswith("_")
             and (isinstance(value, (int, float, str)) or _are_options(value))
@@ -150,30 +183,53 @@ class Run:
         }
 
     def train(self) -> None:
-        """Trains to the end, with validation on the way; does nothing if it is there already."""
-        restored = self.restore()
-        checkpoints.claim(self.directory, self._identity())
-        options = self.options
-        self._console = Console(options.train_steps, self.step)
-        if restored:
-            self._console.line(f"resumed at step {self.step} from {restored}")
-        if self.step >= options.train_steps or self._stopped:
-            reason = self._stopped or f"step {self.step} of {options.train_steps}"
-            self._console.line(f"already complete: {reason}")
-            return
-        controller = self._watch().controller(self._validator())
-        with quiet_orbit(), plain_errors():
-            while self.step < options.train_steps and not self._stopped:
-                controller.train(self._next_stop(), checkpoint_at_completion=False)
-                ended = self.step >= options.train_steps
-                if controller.evaluator and self._due(options.validation_interval, ended):
-                    controller.evaluate(controller.evaluator.batches)
-                if self._due(options.checkpoint_interval, ended or bool(self._stopped)):
-                    self._manager.save(checkpoint_number=self.step)
-        if self._stopped:
-            self._console.line(f"stopped at step {self.step}: {self._stopped}")
+        """Trains to the end, with validation on the way; does nothing if it is there already.
 
-    def _watch(self) -> Watch:
+        SIGTERM and SIGINT end it after the loop that runs, when its state is saved; a second signal
+        ends the process at once.
+
+        Raises:
+          RunDirectoryError: where the directory is in use, holds another run or cannot be written.
+          TrainingError: where training diverged or the rule cannot go on.
+          KeyboardInterrupt: after SIGINT.
+          SystemExit: after SIGTERM, with exit code 42.
+        """
+        files.prepare_directory(self.directory)
+        with RunLock(self.directory, self._console.line) as lock:
+            restored = self._resume()
+            files.claim(self.directory, self._identity())
+            if self._configuration:
+                files.write_text(self.directory / "params.yaml", self._configuration)
+            self._console = Console(self.options.train_steps, self.step)
+            resumed = f"resumed at step {self.step} from {restored}" if restored else ""
+            if resumed:
+                self._console.line(resumed)
+            loop = self._loop(lock, resumed)
+            if loop.over:
+                reason = loop.stopped or f"step {self.step} of {self.options.train_steps}"
+                self._console.line(f"already complete: {reason}")
+                return
+            with quiet_orbit(), plain_errors():
+                loop.run()
+            if loop.stopped:
+                self._console.line(f"stopped at step {self.step}: {loop.stopped}")
+
+    def _loop(self, lock: RunLock, resumed: str) -> Loop:
+        return Loop(
+            self.trainer,
+            self._watch(resumed).controller(self._validator()),
+            self.options,
+            self._actions,
+            self._saved,
+            self._resume,
+            self._roll_back,
+            lock,
+            self.directory,
+            self._console,
+            self._seed,
+        )
+
+    def _watch(self, resumed: str) -> Watch:
         return Watch(
             self.trainer,
             self.task,
@@ -183,17 +239,8 @@ class Run:
             self._actions,
             self._seed,
             self._configuration,
+            resumed,
         )
-
-    def _next_stop(self) -> int:
-        """The step at which something is to be done between two loops."""
-        options = self.options
-        intervals = (options.validation_interval, options.checkpoint_interval)
-        stops = [(self.step // interval + 1) * interval for interval in intervals]
-        return min(*stops, options.train_steps)
-
-    def _due(self, interval: int, anyhow: bool) -> bool:
-        return anyhow or self.step % interval == 0
 
     @property
     def _stopped(self) -> str:
@@ -215,8 +262,7 @@ class Run:
                 "(--mode=train or train_and_eval), or name the --model_dir of a trained run."
             )
         if self.options.keep == "best":
-            path = checkpoints.best(self.directory) or path
-            self._restore_model(path)
+            path = self._restored(self._best, self._best.newest(fall_back=False)) or path
         return self._evaluate(path)
 
     def train_and_evaluate(self) -> dict[str, Any]:
@@ -237,6 +283,9 @@ class Run:
         results = None
         waiting = tf.train.checkpoints_iterator(str(self.directory), timeout=timeout)
         for path in waiting:
+            if problem := inspection.problem_of(path):  # removed or damaged in the meantime
+                self._console.line(f"{path} is left out, for it cannot be read: {problem}")
+                continue
             self.restore(path)
             results = self._evaluate(path)
             if self.step >= self.options.train_steps or self._stopped:
@@ -266,7 +315,7 @@ class Run:
             "checkpoint": path,
             "versions": result_files.versions(),
         }
-        checkpoints.write_json(self.directory / "results.json", results)
+        files.write_json(self.directory / "results.json", results)
         result_files.write_summaries(self.directory, scalars, self.step)
         self._console.line(
             f"test at step {self.step} | {format_metrics(scalars)} | {count} examples"

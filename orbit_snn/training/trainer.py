@@ -20,6 +20,7 @@ from orbit_snn.metrics import plus
 from orbit_snn.training import optimizers
 from orbit_snn.training.batches import BatchSize
 from orbit_snn.training.compiling import compiled
+from orbit_snn.training.errors import DivergedError, TrainingError
 from orbit_snn.training.exchange import added, assign, gathered
 from orbit_snn.training.parts import check_parts
 from orbit_snn.training.task import Task, examples_of, trace
@@ -28,10 +29,6 @@ from orbit_snn.unroll import chunks
 
 _LOSS, _NORM = "loss/", "gradient_norm"
 _UNROLLED = 8  # windows that are traced one by one
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to do."""
 
 
 class Trainer(orbit.StandardTrainer):
@@ -139,6 +136,16 @@ class Trainer(orbit.StandardTrainer):
         self._batches.change(size, int(self.global_step.numpy()))
         self.forget_data()
 
+    @property
+    def examples_seen(self) -> int:
+        """Examples of the training data that came before the next batch, epochs on end."""
+        return self._batches.position(int(self.global_step.numpy()))
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate of the next update; None where no optimizer makes one."""
+        return optimizers.learning_rate(self.optimizer) if self._parameters else None
+
     def forget_data(self) -> None:
         """Makes the next loop start its data anew, where the global step says."""
         self._train_dataset = None
@@ -160,8 +167,7 @@ class Trainer(orbit.StandardTrainer):
         """Resets the metrics; makes the data from the global step on, if there are none yet."""
         self._sums.reset()
         if self._train_dataset is None:
-            start = self._batches.position(int(self.global_step.numpy()))
-            size = self._batches.size
+            start, size = self.examples_seen, self._batches.size
             batches = data.training_dataset(self._examples, size, self._seed, position=start)
             self.train_dataset = self.strategy.experimental_distribute_dataset(batches)
 
@@ -175,7 +181,8 @@ class Trainer(orbit.StandardTrainer):
         """Metrics of the loop, as numbers, and rates of every cell, `[N]`.
 
         Raises:
-          TrainingError: where the loss or a gradient was not finite.
+          DivergedError: where the loss or a gradient was not finite.
+          TrainingError: where the rule says that it cannot go on.
         """
         modules, sums = self.training_modules, self._sums.read()
         pairs = [(name, sums.pop(name)) for name in self._measured]
@@ -190,13 +197,13 @@ class Trainer(orbit.StandardTrainer):
             raise TrainingError(f"in the loop that ended at step {step}: {problem}")
         for name in ("loss", _NORM):
             if not np.isfinite(results.get(name, 0.0)):
-                raise TrainingError(
+                raise DivergedError(
                     f"the {name.replace('_', ' ')} is {results[name]} in the loop that ended at "
                     f"step {step}; lower the learning rate or set trainer.clip_norm. Nothing of "
                     "this loop was saved."
                 )
         if self._parameters:
-            results["learning_rate"] = optimizers.learning_rate(self.optimizer)
+            results["learning_rate"] = self.learning_rate
         return modules.evaluator.described(results)
 
     def _replica_step(self, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""What is seen of a run and done about it: summaries, pictures, the best checkpoint, actions."""
+"""What is seen of a run and done about it: a line a loop, summaries, pictures, actions."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ import tensorflow as tf
 from orbit_snn.training import summaries
 from orbit_snn.training.actions import Action, StopTraining
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
+from orbit_snn.training.errors import DivergedError
 from orbit_snn.training.evaluator import Evaluator
 from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.plateaus import LowerLearningRateOnPlateau, RaiseBatchSizeOnPlateau
@@ -35,6 +36,7 @@ class Watch:
       actions: what is done after every validation.
       seed: of what is random in the examples that are drawn.
       configuration: text that TensorBoard shows.
+      resumed: where the run goes on, as a mark in TensorBoard; empty for a start.
     """
 
     trainer: Trainer
@@ -45,6 +47,7 @@ class Watch:
     actions: Sequence[Action]
     seed: int
     configuration: str
+    resumed: str
 
     @property
     def step(self) -> int:
@@ -61,9 +64,9 @@ class Watch:
             orbit.utils.SummaryManager(str(self.directory / part), tf.summary.scalar, step)
             for part in ("train", "validation")
         )
-        if self.configuration:
-            writer = train.summary_writer()
-            summaries.write_text("configuration", self.configuration, writer, self.step)
+        for name in ("configuration", "resumed"):
+            if text := getattr(self, name):
+                summaries.write_text(name, text, train.summary_writer(), self.step)
         with quiet_orbit():
             return orbit.Controller(
                 global_step=step,
@@ -82,10 +85,19 @@ class Watch:
 
     def _after_loop(self, manager: Any) -> Look:
         def show(output: dict[str, Any]) -> None:
+            self._check_loss(output["loss"])
             self.console.loop(self.step, output)
             summaries.write_histograms(output, manager.summary_writer(), self.step)
 
         return show
+
+    def _check_loss(self, loss: float) -> None:
+        largest = self.options.largest_loss
+        if largest is not None and loss > largest:
+            raise DivergedError(
+                f"the loss is {loss:.4g} in the loop that ended at step {self.step}, more than "
+                f"trainer.largest_loss, {largest:.4g}; lower the learning rate."
+            )
 
     def _after_validation(self, validator: Evaluator | None, manager: Any) -> list[Look]:
         if validator is None:
@@ -104,7 +116,7 @@ class Watch:
             drawn.write(writer, self.step)
             self._draw(modules.evaluator.plot_maker, validator, writer)
 
-        return [show, *self._keep_best(), *map(self._heeded, self.actions)]
+        return [show, *map(self._heeded, self.actions)]
 
     def _draw(self, plot_maker: Any, validator: Evaluator, writer: Any) -> None:
         """Pictures of predictions, where they are due; a run does not end over one that fails."""
@@ -127,25 +139,6 @@ class Watch:
                 self.console.line(f"{action.name}: {action.news}")
 
         return act
-
-    def _keep_best(self) -> list[Look]:
-        """The action that saves the checkpoint with the best validation metric."""
-        metric = self.options.best_metric
-        if not metric:
-            return []
-        directory = self.directory / "best"
-        directory.mkdir(exist_ok=True)
-        best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(**self.trainer.checkpoint_items),
-            str(directory),
-            max_to_keep=1,
-            checkpoint_name="best_ckpt",
-        )
-        new = orbit.actions.NewBestMetric(
-            metric, self.options.higher_is_better, filename=str(directory / "best.json")
-        )
-        save = lambda _: best.save(self.trainer.global_step)  # noqa: E731
-        return [orbit.actions.ConditionalAction(new.test, [save, new.commit])]
 
 
 def actions_for(options: TrainingOptions) -> list[Action]:

@@ -40,6 +40,13 @@ def become(request: dict) -> None:
         command_line(request["arguments"])
 
 
+def end(pids: set[int]) -> None:
+    """Ends children that nobody waited for, as after a test that failed."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def wait(pid: int, seconds: float) -> int | None:
     """The exit code, negative for a signal; None where it took too long and was killed."""
     until = time.monotonic() + seconds
@@ -56,16 +63,19 @@ def wait(pid: int, seconds: float) -> int | None:
 
 def serve() -> dict | None:
     """Serves until the input ends, which gives None; in a child, gives what it has to become."""
-    replies = os.fdopen(os.dup(1), "w")
+    replies, running = os.fdopen(os.dup(1), "w"), set()
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         if "wait" in request:
             reply = wait(request["wait"], request["seconds"])
+            running.discard(request["wait"])
         else:
             reply = os.fork()
             if reply == 0:
                 return request
+            running.add(reply)
         print(json.dumps(reply), file=replies, flush=True)
+    end(running)
     return None
 
 

@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,18 @@ class Started:
         self._server = server
         self._request = request
         self.pid = server.ask(request)
+
+    def said(self, text: str) -> bool:
+        """Whether a text has been printed by now."""
+        file = pathlib.Path(self._request["stdout"])
+        return file.is_file() and text in file.read_text()
+
+    def until(self, condition: Callable[[], Any], seconds: float = SECONDS) -> None:
+        """Waits until something is so while the process runs."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end and pathlib.Path(f"/proc/{self.pid}").exists()
+            time.sleep(0.002)
 
     def wait(self, seconds: float = SECONDS) -> Finished:
         code = self._server.ask({"wait": self.pid, "seconds": seconds})

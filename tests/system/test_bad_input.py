@@ -129,7 +129,9 @@ def test_checkpoint_of_other_shapes(cli, run, mode):
     params.write_text(params.read_text().replace("units: [16]", "units: [8]"))
     before = snapshot(run)
     line = only_line(cli.run(run, {"task.model.units": "[8]"}, mode=mode))
-    assert re.search(r"ckpt-20 has network/cells/0/\S+ of shape \[.*16\].*\[.*8\]", line), line
+    assert re.search(
+        r"ckpt-20 .* model\.network\.cells\.0\.\S+ of shape \[.*16\].*\[.*8\]", line
+    ), line
     kept = [name for name in before if name != "params.yaml"]
     after = snapshot(run)
     assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
@@ -156,40 +158,3 @@ def test_eval_of_a_missing_directory(cli, tmp_path, mode):
     line = only_line(cli.run(tmp_path / "missing", mode=mode))
     assert re.search(r"no directory \S+missing", line), line
     assert not (tmp_path / "missing").exists()
-
-
-@pytest.mark.parametrize(
-    ("mode", "content"),
-    [("train_and_eval", None), ("eval", None), ("continuous_eval", None), ("train_and_eval", "")],
-)
-def test_checkpoint_state_file_lost(cli, run, mode, content):
-    (run / "checkpoint").unlink()
-    if content is not None:
-        (run / "checkpoint").write_text(content)
-    before = snapshot(run)
-    line = only_line(cli.run(run, mode=mode, eval_timeout=1))
-    assert re.search(r"ckpt-5.*`checkpoint`.*missing|ckpt-20.*`checkpoint`.*missing", line), line
-    assert snapshot(run) == before
-
-
-@pytest.mark.parametrize("damage", ["truncated", "deleted"])
-def test_damaged_checkpoint(cli, run, damage):
-    """Trained on from a checkpoint that cannot be read: nothing is trained, nothing is removed."""
-    data = next(run.glob("ckpt-20.data*"))
-    if damage == "deleted":
-        data.unlink()
-    else:
-        data.write_bytes(data.read_bytes()[:1000])
-    before = snapshot(run)
-    line = only_line(cli.run(run, {"trainer.train_steps": 30}, mode="train"))
-    assert "ckpt-20" in line, line
-    assert snapshot(run) == before
-
-
-def test_loss_that_is_not_finite_is_never_saved(cli, tmp_path):
-    rate = "trainer.optimizer_config.learning_rate"
-    overrides = {f"{rate}.type": "constant", f"{rate}.constant.learning_rate": 1e38}
-    line = only_line(cli.run(tmp_path / "run", overrides))
-    assert re.search(r"is (nan|inf).*step \d+.*learning rate", line), line
-    assert not checkpoint_steps(tmp_path / "run")
-    assert not (tmp_path / "run" / "results.json").exists()

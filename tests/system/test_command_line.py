@@ -55,7 +55,8 @@ def test_one_line_a_loop_and_nothing_of_orbit_or_a_progress_bar(finished):
     process = finished.process
     loops = [int(m[1]) for m in map(TRAIN_LINE.fullmatch, process.lines) if m]
     assert loops == [5, 10, 15, 20], process.stdout
-    first, *others = [line for line in process.lines if not TRAIN_LINE.fullmatch(line)]
+    begin, first, *others = [line for line in process.lines if not TRAIN_LINE.fullmatch(line)]
+    assert begin == "training from step 0 to 20"
     assert re.fullmatch(r"traced, compiled and ran the first loop in [\d.]+ s", first)
     assert all(map(OTHER_LINE.match, others)), others
     assert [line.split(" | ")[0] for line in others] == [
