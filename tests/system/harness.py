@@ -81,7 +81,7 @@ class Started:
 
     def result(self) -> Any:
         """What the function gave that was begun."""
-        finished = self.wait()
+        finished = self.wait(3 * SECONDS)
         assert finished.code == 0, finished
         return json.loads(pathlib.Path(self._request["result"]).read_text())
 
