@@ -1,5 +1,7 @@
 """Looks at data and graph together before time is spent on training."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -11,6 +13,8 @@ from orbit_snn.graph.loss_module import feature_of
 from orbit_snn.graph.pairs import PairFinder, check_images
 from orbit_snn.graph.reductions import Reduction
 from orbit_snn.learning.chunk_data import masks_of
+from orbit_snn.training.actions import Action
+from orbit_snn.training.options import TrainingOptions
 from orbit_snn.training.task import Shapes, Task, examples_of, trace
 
 _BATCH = 64
@@ -119,3 +123,28 @@ def _labels(modules: TrainingModules, shapes: Shapes) -> dict[str, int]:
                 classes = shapes.predictions[scores.origin.name][-1]
                 found[feature_of(labels[0].origin)] = int(classes)
     return found
+
+
+def check_watching(task: Task, options: TrainingOptions, actions: Sequence[Action]) -> None:
+    """Checks that there are validations for what looks at them, and the metric that it wants.
+
+    Raises:
+      ValueError: naming what is missing.
+    """
+    _check_best_metric(task.training_modules, options.best_metric)
+    asking = [f"{actions[0].name} looks at validations"] if actions else []
+    if options.best_metric:
+        asking.append(f"best_metric is {options.best_metric!r}, of validations")
+    if asking and "validation" not in task.database.splits:
+        raise ValueError(f"{asking[0]}, and the database has no split `validation`; give it one.")
+
+
+def _check_best_metric(modules: TrainingModules, metric: str) -> None:
+    """Raises ValueError for a metric that no evaluation will give."""
+    evaluator = modules.evaluator
+    rates = [
+        f"{k}/{name}" for name in evaluator.spiking for k in ("rate_hz", "silent", "saturated")
+    ]
+    known = (*evaluator.names, *rates)
+    if metric and metric not in known:
+        raise ValueError(f"best_metric is {metric!r}; expected one of {', '.join(known)}.")

@@ -12,7 +12,16 @@ from orbit_snn.training.errors import RunDirectoryError, writing
 
 
 def absolute(model_dir: str | os.PathLike) -> pathlib.Path:
-    """The path of a run's directory."""
+    """The path of a run's directory.
+
+    Raises:
+      RunDirectoryError: for an address such as `gs://bucket`.
+    """
+    if "://" in os.fspath(model_dir):
+        raise RunDirectoryError(
+            f"the model directory is {os.fspath(model_dir)}; expected a folder: mount the bucket, "
+            "see docs/tpu.md."
+        )
     return pathlib.Path(model_dir).expanduser().absolute()
 
 
@@ -69,6 +78,22 @@ def as_json(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [{"type": type(x).__name__, **as_json(x)} for x in value]
     return getattr(value, "__qualname__", str(value)) if callable(value) else value
+
+
+def identity(name: str, seed: int, rule: Any) -> dict[str, Any]:
+    """What makes a run another one than those of other tasks, rules and seeds."""
+    settings = {
+        key: as_json(value)
+        for key, value in sorted(vars(rule).items())
+        if not key.startswith("_") and (isinstance(value, (int, float, str)) or _are_options(value))
+    }
+    return {"experiment": name, "seed": seed, "rule": {"type": rule.name, **settings}}
+
+
+def _are_options(value: Any) -> bool:
+    """Whether a setting is a dataclass, or several."""
+    every = value if isinstance(value, (tuple, list)) else [value]
+    return bool(every) and all(map(dataclasses.is_dataclass, every))
 
 
 def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:

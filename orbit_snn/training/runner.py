@@ -1,7 +1,6 @@
 """A run: an assembled model, a rule and an optimizer under an Orbit controller, in a directory."""
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from orbit_snn.training import results as result_files
 from orbit_snn.training.actions import Action, by_name
 from orbit_snn.training.best import KeepBest
 from orbit_snn.training.checkpoints import Checkpoints
-from orbit_snn.training.checks import check
+from orbit_snn.training.checks import check, check_watching
 from orbit_snn.training.console import Console, format_metrics, quiet_orbit
 from orbit_snn.training.errors import RunDirectoryError
 from orbit_snn.training.evaluator import Evaluator
@@ -84,7 +83,6 @@ class Run:
     ):
         self.task = Task(training_modules, db_info, database)
         check(self.task)
-        _check_best_metric(training_modules, options.best_metric)
         self.name = name
         self.options = options
         self._seed = seed
@@ -93,16 +91,7 @@ class Run:
         self._configuration = configuration
         with self._strategy.scope():
             self._actions = [*actions_for(options), *actions]
-        if self._actions and "validation" not in database.splits:
-            raise ValueError(
-                f"{self._actions[0].name} looks at validations, and the database has no split "
-                "`validation`; give it one."
-            )
-        if options.best_metric and "validation" not in database.splits:
-            raise ValueError(
-                f"best_metric is {options.best_metric!r}, of validations, and the database has no "
-                "split `validation`; give it one."
-            )
+        check_watching(self.task, options, self._actions)
         self.directory = files.absolute(model_dir)
         workers.decided(self._strategy, lambda: files.check_directory(self.directory))
         self._own_directory = workers.own_directory(self._strategy, self.directory)
@@ -174,20 +163,6 @@ class Run:
         path = self._saved.newest(set_aside=True, fall_back=self.options.fall_back)
         return self._restored(self._saved, path)
 
-    def _identity(self) -> dict[str, Any]:
-        rule = self.trainer.rule
-        settings = {
-            name: files.as_json(value)
-            for name, value in sorted(vars(rule).items())
-            if not name.startswith("_")
-            and (isinstance(value, (int, float, str)) or _are_options(value))
-        }
-        return {
-            "experiment": self.name,
-            "seed": self._seed,
-            "rule": {"type": rule.name, **settings},
-        }
-
     def train(self) -> None:
         """Trains to the end, with validation on the way; does nothing if it is there already.
 
@@ -224,7 +199,8 @@ class Run:
         held.enter_context(lock)
 
     def _claim(self) -> None:
-        files.claim(self.directory, self._identity())
+        identity = files.identity(self.name, self._seed, self.trainer.rule)
+        files.claim(self.directory, identity)
         if self._configuration:
             files.write_text(self.directory / "params.yaml", self._configuration)
 
@@ -354,20 +330,3 @@ class Run:
         size = self.options.eval_batch_size or self.options.batch_size
         with self._strategy.scope():
             return Evaluator(*self.task, split, size, self._seed, self._xla, self._strategy)
-
-
-def _check_best_metric(modules: TrainingModules, metric: str) -> None:
-    """Raises ValueError for a metric that no evaluation will give."""
-    evaluator = modules.evaluator
-    rates = [
-        f"{k}/{name}" for name in evaluator.spiking for k in ("rate_hz", "silent", "saturated")
-    ]
-    known = (*evaluator.names, *rates)
-    if metric and metric not in known:
-        raise ValueError(f"best_metric is {metric!r}; expected one of {', '.join(known)}.")
-
-
-def _are_options(value: Any) -> bool:
-    """Whether a setting is a dataclass, or several."""
-    every = value if isinstance(value, (tuple, list)) else [value]
-    return bool(every) and all(map(dataclasses.is_dataclass, every))
