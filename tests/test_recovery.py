@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tf_keras
 
-from orbit_snn.training import DivergedError
+from orbit_snn.training import DivergedError, RunDirectoryError
 from orbit_snn.training.best import KeepBest
 from orbit_snn.training.recovery import RollBack
+from tests.test_checkpoints import damage
 from tests.test_run import make
 
 OPTIONS = {"train_steps": 12, "roll_backs": 3, "roll_back_factor": 1e-3}
@@ -82,6 +83,20 @@ def test_weights_that_are_not_finite_are_noticed_when_they_would_be_saved(tmp_pa
     with pytest.raises(DivergedError, match="not finite"):
         run.train()
     assert not list(tmp_path.glob("ckpt-*"))
+
+
+def test_continuous_evaluation_leaves_out_what_cannot_be_read(tmp_path, capsys):
+    make(tmp_path, options={"train_steps": 4}).train()
+    run = make(tmp_path, options={"train_steps": 4})
+    damage(tmp_path / "ckpt-4.index", "truncated")
+    with pytest.raises(RunDirectoryError, match="no checkpoint appeared"):
+        run.evaluate_continuously(0.1)
+    assert "ckpt-4 is left out, for it cannot be read" in capsys.readouterr().out
+
+
+def test_a_bucket_is_no_directory():
+    with pytest.raises(RunDirectoryError, match="gs://bucket/run; expected a folder.*mount"):
+        make("gs://bucket/run")
 
 
 def test_a_rule_without_a_learning_rate_cannot_go_back():
