@@ -19,7 +19,7 @@ from tests.system.harness import FEW
 from tests.system.regression import FEATURES, numpy_metrics, own_targets, regression, squared_error
 
 STEPS = 5
-SIZES = (1, 3, 4, 10)
+SIZES = (1, 4, 10)
 SMALL = {
     "trainer.batch_size": 4,
     "trainer.train_steps": 2 * STEPS,

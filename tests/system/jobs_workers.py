@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from orbit_snn import experiments
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from orbit_snn.training import workers
 from orbit_snn.training.stopping import StopAfter
@@ -14,8 +15,8 @@ from tests.system import jobs_replicas
 
 def curves(cases: Sequence[str], runtime: dict, data_dir: str, directory: str) -> dict:
     """What `jobs_replicas` gives of each case; an evaluation, and what workers decide."""
-    for case in jobs_replicas.EXPERIMENTS:  # as on the command line, before there is a strategy
-        jobs_replicas.loaded(case, data_dir)
+    for rule in experiments.RULES:  # before there is a strategy, as on the command line
+        experiments.load("digits", params_override=f"learning.type={rule}")
     strategy = build_strategy(RuntimeConfig(**runtime))
     jobs_replicas.build_strategy = lambda config: strategy
     found = jobs_replicas.curves(cases, runtime, data_dir, os.path.join(directory, "curves"))

@@ -12,10 +12,8 @@ ROWS = {
     "2 replicas": {"distribution_strategy": "mirrored", "logical_cpus": 2},
     "4 replicas": {"distribution_strategy": "mirrored", "logical_cpus": 4},
 }
-CHEAPEST = "rls inputs"
 PAIRS = [("2 replicas", case) for case in CASES]
-PAIRS += [(row, CHEAPEST) for row in ("one_device", "1 replica")]
-PAIRS += [("4 replicas", case) for case in ("bptt", CHEAPEST)]
+PAIRS += [(row, "rls grad") for row in ("one_device", "1 replica", "4 replicas")]
 
 
 @pytest.fixture(scope="module")
