@@ -31,7 +31,7 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed-test lint types
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-# Every row of the conformance tests; `make test` runs a fifth of the long tables.
+# Every row of the conformance tests; `make test` runs what has every setting in it.
 thorough: $(VENV)/installed-test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --thorough tests/conformance
 
