@@ -31,9 +31,10 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed-test lint types
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-# Every row of the conformance tests; `make test` runs a fifth of the long tables.
+# Every row of the conformance tests, of which `make test` runs what has every setting in it; ten
+# kills of a run of every rule instead of one.
 thorough: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --thorough tests/conformance
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --thorough tests/conformance tests/system/test_resume.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

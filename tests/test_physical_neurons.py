@@ -154,7 +154,7 @@ def test_they_are_active(row):
 
 @rows
 def test_eprop_is_autodiff_with_stops_in_chunks_too(row):
-    p = zoo.problem(row, "recurrent-bias", mode="per_step", steps=12)
+    p = zoo.problem(row, "recurrent", steps=12)
     want = eprop.autodiff(p)[1]
     zoo.assert_equal(eprop.gradients(p), want)
     zoo.assert_equal(eprop.gradients(p, mode="chunked", chunk=5), want)

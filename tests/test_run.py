@@ -151,7 +151,8 @@ def test_formulas_of_scores_and_scalar_features(tmp_path):
     database = Database({"train": from_arrays(features), "test": from_arrays(features)})
     optimizer = tf_keras.optimizers.legacy.Adam(1e-2)
     options = TrainingOptions(**FEW)
-    run = Run(modules, db_info, database, TBPTT(2, "window"), optimizer, tmp_path, options)
+    rule = TBPTT(2, "window")
+    run = Run(modules, db_info, database, rule, optimizer, tmp_path, options, xla=False)
     assert np.isfinite(run.train_and_evaluate()["metrics"][loss.name])
 
 
@@ -159,14 +160,12 @@ def scaled(x, heat):
     return x * tf.cast(heat, x.dtype)[:, tf.newaxis, tf.newaxis]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, bool])
-def test_inputs_of_any_type_are_taken(tmp_path, dtype):
-    spikes = (INPUTS > 0.5).astype(dtype)
+def test_inputs_of_any_type_are_taken(tmp_path):
     losses = [
-        make(tmp_path / name, inputs=given).train_and_evaluate()["metrics"]["loss"]
-        for name, given in (("a", spikes), ("b", spikes.astype(np.float32)))
+        make(tmp_path / str(number), inputs=(INPUTS > 0.5).astype(dtype)).train_and_evaluate()
+        for number, dtype in enumerate((np.float32, np.float64, np.uint8, bool))
     ]
-    assert losses[0] == losses[1]
+    assert len({found["metrics"]["loss"] for found in losses}) == 1
 
 
 def test_one_cell_in_two_places_is_refused():
@@ -215,8 +214,7 @@ class TestActions:
         assert kept["best"]["metrics"]["loss"] == pytest.approx(best["value"], rel=1e-6)
         assert kept["best"]["metrics"]["loss"] < kept["last"]["metrics"]["loss"]
 
-    @pytest.mark.parametrize("stop", [6, 10])
-    def test_a_run_with_changing_batches_goes_on_exactly(self, tmp_path, stop):
+    def test_a_run_with_changing_batches_goes_on_exactly(self, tmp_path):
         changing = self.OPTIONS | {
             "higher_is_better": True,
             "batch_size_patience": 0,
@@ -226,9 +224,9 @@ class TestActions:
         whole = make(tmp_path / "whole", options=changing)
         whole.train()
         assert whole.trainer.batch_size == 10
-        make(tmp_path / "parts", options=changing | {"train_steps": stop}).train()
-        rest = make(tmp_path / "parts", options=changing)
-        rest.train()
+        for stop in (6, 10, 24):
+            rest = make(tmp_path / "parts", options=changing | {"train_steps": stop})
+            rest.train()
         assert rest.trainer.batch_size == 10 and rest.step == whole.step == 24
         pairs = zip(*(r.task.training_modules.model.variables for r in (whole, rest)), strict=True)
         for a, b in pairs:
@@ -261,7 +259,7 @@ class TestPictures:
         database = Database({"train": examples, "validation": examples})
         options = TrainingOptions(**(FEW | {"train_steps": 8, "pictures": 1} | options))
         optimizer = tf_keras.optimizers.legacy.Adam(1e-2)
-        run = Run(modules, db_info, database, BPTT(), optimizer, tmp_path, options)
+        run = Run(modules, db_info, database, BPTT(), optimizer, tmp_path, options, xla=False)
         run.train()
         return sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.png"))
 

@@ -45,6 +45,11 @@ TINY = {
     "runtime.enable_xla": "false",
     "runtime.dtype": "float64",
 }
+PENALTY = {
+    "task.regularizer.rate_strength": 2.0,
+    "task.regularizer.rate_target_hz": 500.0,
+    "task.regularizer.rate_reduction": "sample",
+}
 OPTIMIZER = "trainer.optimizer_config.optimizer"
 RATE = "trainer.optimizer_config.learning_rate"
 WARMUP = "trainer.optimizer_config.warmup"
@@ -72,25 +77,19 @@ def weights(run):
 
 class TestUpdates:
     @pytest.mark.parametrize("rule", RULES)
-    def test_batches_and_updates_are_counted_apart(self, tmp_path, rule):
-        run = build(tmp_path, rule)
-        for batches in (1, 4):
-            train(run, batches)
-        assert run.step == 5
-        assert int(run.trainer.optimizer.iterations) == 5 * UPDATES[rule]
-
-    @pytest.mark.parametrize("rule", RULES)
-    def test_the_schedule_counts_batches(self, tmp_path, rule):
-        """A cosine of 10 batches after a warm-up of 4, whatever a batch holds."""
+    def test_the_schedule_counts_batches_and_the_optimizer_updates(self, tmp_path, rule):
+        """A cosine of 10 batches after a warm-up of 4, whatever a batch or a loop holds."""
         cosine = {f"{RATE}.cosine.initial_learning_rate": 0.01, f"{RATE}.cosine.decay_steps": 10}
         warmup = {f"{WARMUP}.type": "linear", f"{WARMUP}.linear.warmup_steps": 4}
         run = build(tmp_path, rule, **{f"{RATE}.type": "cosine", **cosine, **warmup})
         optimizer = run.trainer.optimizer
-        for batch in range(1, 9):
-            found = train(run, 1)["learning_rate"]
+        for batch in (1, 2, 3, 4, 5, 8):
+            found = train(run, batch - run.step)["learning_rate"]
             at = [0.5 * 0.01 * (1 + math.cos(math.pi * step / 10)) for step in (4, batch)]
             expected = at[0] * batch / 4 if batch < 4 else at[1]
             assert found == pytest.approx(expected, rel=1e-5), batch
+            assert run.step == batch
+            assert int(optimizer.iterations) == batch * UPDATES[rule]
         rates = [float(optimizer.learning_rate(tf.constant(i, tf.int64))) for i in range(24)]
         changes = [i for i in range(1, 24) if rates[i] != rates[i - 1]]
         batches = range(1, 11)  # of the cosine, after which the rate stays 0
@@ -174,54 +173,56 @@ class TestGoingOn:
     def test_many_windows_are_a_loop(self, tmp_path, monkeypatch):
         """An update every step gives the same weights traced one by one or in a loop."""
         every = {"learning.eprop.mode": "stepwise", "learning.eprop.update_every": "window"}
+        every["task.steps"] = steps = 9  # more than are traced one by one
         looped, unrolled = (build(tmp_path / name, "eprop", **every) for name in "ab")
-        assert looped.trainer._looped_windows == STEPS
+        assert looped.trainer._looped_windows == steps
         train(looped, 2)
         monkeypatch.setattr(type(unrolled.trainer), "_looped_windows", 0)
         train(unrolled, 2)
-        assert int(looped.trainer.optimizer.iterations) == 2 * STEPS
+        assert int(looped.trainer.optimizer.iterations) == 2 * steps
         for one, other in zip(weights(looped), weights(unrolled), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
+# One with each reverse pass, and one with several updates a batch.
+REGULARISED = ("bptt", "tbptt, windows", "eprop, chunks")
+
+
 class TestRegularisers:
-    @pytest.mark.parametrize("rule", RULES)
-    def test_l2_pulls_the_weights_towards_zero(self, tmp_path, rule):
+    @pytest.mark.parametrize("rule", REGULARISED)
+    def test_penalties_change_the_loss_and_the_weights(self, tmp_path, rule):
         rate, strength = 0.01, 0.3
-        plain = build(tmp_path / "a", rule, **sgd(rate))
-        pulled = build(tmp_path / "b", rule, **sgd(rate), **{"task.regularizer.l2": strength})
-        start = weights(plain)
-        np.testing.assert_equal(weights(pulled), start)
-        train(plain, 1), train(pulled, 1)
-        for w, a, b in zip(start, weights(plain), weights(pulled), strict=True):
+        l2 = {"task.regularizer.l2": strength}
+        made = [
+            build(tmp_path / n, rule, **sgd(rate), **e)
+            for n, e in zip("abc", ({}, l2, PENALTY), strict=True)
+        ]
+        start = weights(made[0])
+        np.testing.assert_equal(weights(made[1]), start)
+        one, _, other = (train(run, 1) for run in made)
+        plain, pulled, penalised = map(weights, made)
+        for w, a, b in zip(start, plain, pulled, strict=True):
             if UPDATES[rule] == 1:
                 np.testing.assert_allclose(a - b, rate * strength * w, rtol=1e-6, atol=1e-12)
-        sizes = [sum(np.sum(w**2) for w in weights(run)) for run in (plain, pulled)]
-        assert sizes[1] < sizes[0]
-
-    @pytest.mark.parametrize(
-        ("rule", "reduction"), [*((rule, "sample") for rule in RULES), ("bptt", "batch")]
-    )
-    def test_the_rate_penalty_is_part_of_the_loss(self, tmp_path, rule, reduction):
-        penalty = {
-            "task.regularizer.rate_strength": 2.0,
-            "task.regularizer.rate_target_hz": 500.0,
-            "task.regularizer.rate_reduction": reduction,
-        }
-        plain, penalised = build(tmp_path / "a", rule), build(tmp_path / "b", rule, **penalty)
-        start = weights(plain)
-        one, other = train(plain, 1), train(penalised, 1)
-        assert other["loss"] > one["loss"]
-        parts = [value for name, value in other.items() if name.startswith("loss/")]
-        assert other["loss"] == pytest.approx(sum(parts), rel=1e-5)
-        if UPDATES[rule] == 1:
-            rates = other["rates/cell0"]
-            expected = 2.0 * 0.5 * np.sum((rates - 0.5) ** 2)
-            assert other["loss"] - one["loss"] == pytest.approx(expected, rel=1e-4)
+        assert sum(np.sum(w**2) for w in pulled) < sum(np.sum(w**2) for w in plain)
+        self.assert_penalised(one, other, UPDATES[rule] == 1)
         recurrent = [i for i, w in enumerate(start) if w.shape == (16, 16)]
         assert recurrent
         for i in recurrent:
-            assert (weights(plain)[i] != weights(penalised)[i]).any()
+            assert (plain[i] != penalised[i]).any()
+
+    def test_of_the_batch(self, tmp_path):
+        plain = build(tmp_path / "a")
+        penalised = build(tmp_path / "b", **{**PENALTY, "task.regularizer.rate_reduction": "batch"})
+        self.assert_penalised(train(plain, 1), train(penalised, 1), True)
+
+    def assert_penalised(self, one, other, of_one_update):
+        assert other["loss"] > one["loss"]
+        parts = [value for name, value in other.items() if name.startswith("loss/")]
+        assert other["loss"] == pytest.approx(sum(parts), rel=1e-5)
+        if of_one_update:
+            expected = 2.0 * 0.5 * np.sum((other["rates/cell0"] - 0.5) ** 2)
+            assert other["loss"] - one["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def images(**change):

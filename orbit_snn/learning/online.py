@@ -12,11 +12,11 @@ from typing import Any
 import tensorflow as tf
 
 from orbit_snn.graph import TrainingModules
-from orbit_snn.graph.loss_module import Sums, feature_of, needed_by
+from orbit_snn.graph.loss_module import Sums, feature_of
 from orbit_snn.graph.nodes import Node
 from orbit_snn.learning.base import Spec
 from orbit_snn.learning.chunk_data import chunk_length, chunk_of, made_up, of_means
-from orbit_snn.learning.online_probe import Probe, Reported
+from orbit_snn.learning.online_probe import Probe, Reported, averaged_by
 from orbit_snn.types import Batch, Trajectory
 from orbit_snn.unroll import chunks
 
@@ -46,15 +46,12 @@ class OnlineLoss:
         self.rates: tuple[str, ...] = ()
         self.reported = Reported((), ())
         if self.size < steps:
-            probe = Probe(modules, spec)
-            self.rates = probe.rates(replicas)
-            self.reported = probe.reported(self.averaged)
+            self.rates, self.reported = Probe(modules, spec).online(replicas)
 
     @property
     def averaged(self) -> frozenset[str]:
         """Names of the cells' nodes whose mean outputs the loss needs."""
-        reductions = [self._modules.loss.reductions[key] for key in self.rates]
-        return frozenset(node.name for node in needed_by(reductions).outputs)
+        return averaged_by(self._modules.loss, self.rates)
 
     def chunk_of(self, batch: Batch, start: Any, steps: int) -> Batch:
         """Some steps of a batch, with the shares that they have in each example."""

@@ -103,7 +103,7 @@ class Trainer(orbit.StandardTrainer):
         losses = {_LOSS + key: size for key, size in shapes.losses.items()}
         self._unreported = set(rule.unreported)
         if len(self.windows) > 1:
-            apart = set(Probe(training_modules, spec).reported(()).unknown)
+            apart = set(Probe(training_modules, spec).reported().unknown)
             self._unreported |= apart - {*training_modules.loss.reductions}
         self._measured = (*[_NORM] * bool(self._parameters), *rule.reported)
         measured = dict.fromkeys(self._measured, 2)

@@ -148,7 +148,7 @@ def _lanes(p: _Population, filters: Filters, advance: bool) -> list[Lane]:
     last = [leaf[-1] for leaf in tf.nest.flatten(p.history)]
     pack = lambda leaves: tf.nest.pack_sequence_as(p.history, leaves)  # noqa: E731
     zeros = pack([tf.zeros_like(x) for x in last])
-    lanes = [Lane(zeros, p.outputs, p.dhistory)]
+    lanes = [Lane(zeros, p.outputs, p.dhistory, parameters=True)]
     if not advance:
         return lanes
     for leaf in p.memory.own:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from orbit_snn.adjoint import output_adjoint, step_adjoint
+from orbit_snn.adjoint import output_adjoints, step_adjoints
 from orbit_snn.neurons import Neuron
 from orbit_snn.types import State
 from orbit_snn.unroll.forward import new_array, tree_map
@@ -27,11 +27,13 @@ class Lane(NamedTuple):
       final: `lam` by way of what comes after the chunk, of `[B, N]`.
       outputs: G, `[C, B, N]` or of a shape `[C, ...]` that broadcasts to it; None for 0.
       history: gradient to the states themselves, of `[C + 1, B, N]`; None for 0.
+      parameters: whether gradients to the neuron's own parameters are wanted.
     """
 
     final: State
     outputs: tf.Tensor | None = None
     history: State | None = None
+    parameters: bool = False
 
 
 class LaneResult(NamedTuple):
@@ -40,7 +42,7 @@ class LaneResult(NamedTuple):
     Attributes:
       currents: c, `[C, B, N]`.
       initial: gradient to the state before the chunk.
-      parameters: gradients to the neuron's own parameters within the chunk.
+      parameters: gradients to the neuron's own parameters within the chunk; none if not wanted.
     """
 
     currents: tf.Tensor
@@ -67,22 +69,26 @@ def run_lanes(
         before = tree_map(lambda array: array.read(t), states)
         after = tree_map(lambda array: array.read(t + 1), states)
         current = driven.read(t)
+        of_output = output_adjoints(neuron, after)
+        of_step = step_adjoints(neuron, before, current)
         nexts, written = [], []
-        for (outputs, own), (adjoint, total), array in zip(signals, carries, arrays, strict=True):
+        for lane, (outputs, own), (adjoint, total), array in zip(
+            lanes, signals, carries, arrays, strict=True
+        ):
             if outputs is not None:
                 doutput = tf.broadcast_to(outputs.read(t), current.shape)
-                direct, more = output_adjoint(neuron, after, doutput)
+                direct, more = of_output(doutput, lane.parameters)
                 adjoint = tree_map(tf.add, adjoint, direct)
                 total = tree_map(tf.add, total, more)
             if own is not None:
                 adjoint = tree_map(lambda leaf, x: leaf + x.read(t + 1), adjoint, own)
-            adjoint, dcurrent, more = step_adjoint(neuron, before, current, adjoint)
+            adjoint, dcurrent, more = of_step(adjoint, lane.parameters)
             nexts.append((adjoint, tree_map(tf.add, total, more)))
             written.append(array.write(t, dcurrent))
         return t - 1, nexts, written
 
     zeros = tuple(tf.zeros(p.shape, p.dtype) for p in neuron.parameters)
-    start = [(lane.final, zeros) for lane in lanes]
+    start = [(lane.final, zeros if lane.parameters else ()) for lane in lanes]
     _, carries, arrays = tf.while_loop(
         lambda t, *_: t >= 0,
         body,
@@ -133,8 +139,8 @@ def run_tangents(
     def body(t: tf.Tensor, tangents: Any) -> tuple:
         before, current = tree_map(lambda array: array.read(t), states), driven.read(t)
         nexts = []
-        for parameter, own in zip(neuron.parameters, tangents, strict=True):
-            leaves, change = _push(neuron, read, before, current, parameter, own.leaves)
+        changes = _pushed(neuron, read, before, current, [own.leaves for own in tangents])
+        for (leaves, change), own in zip(changes, tangents, strict=True):
             filtered = tuple(
                 decay * x + change for decay, x in zip(decays, own.filtered, strict=True)
             )
@@ -148,25 +154,23 @@ def run_tangents(
     return done
 
 
-def _push(
+def _pushed(
     neuron: Neuron,
     read: Sequence[int],
     before: State,
     current: tf.Tensor,
-    parameter: tf.Variable,
-    tangents: Sequence[tf.Tensor],
-) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-    """Tangents of the leaves after a step, and of the output that they give.
+    tangents: Sequence[Sequence[tf.Tensor]],
+) -> list[tuple[tuple[tf.Tensor, ...], tf.Tensor]]:
+    """By parameter: tangents of the leaves after a step, and of the output that they give.
 
     A product with the Jacobian is the derivative of a product with its transpose, which is linear;
     forward accumulation loses variables inside a loop.
     """
     leaves = [tf.identity(leaf) for leaf in tf.nest.flatten(before)]
-    inputs = [*[leaves[leaf] for leaf in read], parameter]
-    along = [*tangents, tf.ones(parameter.shape, parameter.dtype)]
-    weights = [tf.zeros_like(current) for _ in inputs]
+    inputs = [*[leaves[leaf] for leaf in read], *neuron.parameters]
+    weights = [tf.zeros_like(current) for _ in range(len(read) + 1)]
     zero = tf.UnconnectedGradients.ZERO
-    with tf.GradientTape(watch_accessed_variables=False) as outer:
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         outer.watch(weights)
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(inputs)
@@ -174,8 +178,14 @@ def _push(
             flat = tf.nest.flatten(after)
             results = [*[flat[leaf] for leaf in read], neuron.output(after)]
         transposed = inner.gradient(results, inputs, weights, unconnected_gradients=zero)
-    *changes, output = outer.gradient(transposed, weights, along, unconnected_gradients=zero)
-    return tuple(changes), output
+    of_leaves, of_parameters = transposed[: len(read)], transposed[len(read) :]
+    found = []
+    for parameter, own, column in zip(neuron.parameters, tangents, of_parameters, strict=True):
+        along = [*own, tf.ones(parameter.shape, parameter.dtype)]
+        ends = [*of_leaves, column]
+        *changes, output = outer.gradient(ends, weights, along, unconnected_gradients=zero)
+        found.append((tuple(changes), output))
+    return found
 
 
 def _steps(values: Any) -> Any:

@@ -190,7 +190,8 @@ def learn(p: Problem, rule: Plasticity, compiled: bool = False, passes: int = 1)
         run = p.modules.model.run(window, state.model)
         return rule.update(p.modules, window, state), run.values["net"].cells[0].outputs
 
-    step = tf.function(step, jit_compile=True) if compiled else step
+    if compiled or len(rule.windows(steps)) > 1:
+        step = tf.function(step, jit_compile=compiled, autograph=False)
     parameter = p.connection.parameters[0]
     weights, spikes = [parameter.numpy()], []
     for _ in range(passes):

@@ -46,10 +46,16 @@ def test_random_feedback(row: str, mode: str) -> None:
             assert np.abs(got[name] - value).max() > 1e-3 * np.abs(value).max()
 
 
-@pytest.mark.parametrize("row", zoo.EVERY_NEURON)
-def test_chunks(row: str) -> None:
+@pytest.mark.parametrize(
+    ("row", "architecture"),
+    [
+        *[(row, "recurrent") for row in zoo.EVERY_NEURON],
+        *[(row, "recurrent-bias") for row in zoo.HARD],
+    ],
+)
+def test_chunks(row: str, architecture: str) -> None:
     """Chunks with carried traces, a tail, masks and rates of the batch are the whole sequence."""
-    p = zoo.problem(row, "recurrent-bias", mode="per_step", reduction="batch")
+    p = zoo.problem(row, architecture, mode="per_step", reduction="batch")
     assert_same(p, chunk=2)
 
 
@@ -65,14 +71,14 @@ def test_chunks_of_sparse_connections(row: str) -> None:
     assert_same(zoo.problem(row, "sparse", mode="per_step"), chunk=4)
 
 
-@pytest.mark.parametrize("row", ["alif", "mixed-trained"])
-def test_stepwise(row: str) -> None:
-    p = zoo.problem(row, "recurrent-bias", mode="per_step")
+def test_stepwise() -> None:
+    """Chunks of one step, which `test_every_chunk` has for all neurons."""
+    p = zoo.problem("alif", "recurrent-bias", mode="per_step")
     want, got = (eprop.gradients(p, **each) for each in ({}, {"mode": "stepwise"}))
     zoo.assert_equal(got, want)
 
 
-@pytest.mark.parametrize("row", ["lif", *zoo.HARD])
+@pytest.mark.parametrize("row", ["lif", "mixed-trained"])
 def test_layers_that_do_not_pass_errors_down(row: str) -> None:
     """Random feedback teaches every cell; each learns as if it were the only one."""
     p = zoo.problem(row, "deep", mode="per_step")
@@ -110,8 +116,9 @@ def test_without_recurrence_it_is_bptt(row: str, mode: str) -> None:
     zoo.assert_equal(got, want)
 
 
-@pytest.mark.parametrize("row", ["lif", "alif", "mixed-trained"])
-@pytest.mark.parametrize("mode", ["factored", "chunked"])
+@pytest.mark.parametrize(
+    ("row", "mode"), [("lif", "factored"), ("mixed-trained", "factored"), ("alif", "chunked")]
+)
 def test_batch_is_mean_of_samples(row: str, mode: str) -> None:
     """Two opposite samples: errors are multiplied by traces before the batch is summed."""
     p = zoo.problem(row, "recurrent-bias", size=2, mode="per_step")
@@ -141,7 +148,7 @@ def windows(p: zoo.Problem, carry: bool) -> tuple[dict[str, np.ndarray], int]:
     return total, len(found)
 
 
-@pytest.mark.parametrize("row", ["lif", "alif", "alif-refractory", "mixed-trained"])
+@pytest.mark.parametrize("row", ["alif-refractory", "mixed-trained"])
 def test_carried_traces(row: str) -> None:
     """Four windows are one sequence where traces are carried, and are not where they are reset."""
     p = zoo.problem(row, "recurrent-bias", steps=12, mode="per_step")
@@ -173,10 +180,12 @@ def without_rates(p: zoo.Problem) -> zoo.Problem:
     return dataclasses.replace(p, modules=modules)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"mode": "chunked", "chunk": 4}])
-def test_xla(arguments: dict) -> None:
+@pytest.mark.parametrize(
+    ("row", "arguments"), [("mixed-trained", {}), (zoo.HARD[1], {"mode": "chunked", "chunk": 4})]
+)
+def test_xla(row: str, arguments: dict) -> None:
     """Compiled or not, the same numbers."""
-    p = zoo.problem("mixed-trained", "recurrent-bias", mode="per_step", reduction="batch")
+    p = zoo.problem(row, "recurrent-bias", mode="per_step", reduction="batch")
     rule = eprop.prepared(p, feedback=RANDOM, **arguments)
     compiled = tf.function(
         lambda batch: eprop.update(p, rule, batch).gradients, jit_compile=True, autograph=False
