@@ -195,6 +195,8 @@ def test_one_is_kept(tmp_path):
     saved.save(5, 10)
     assert saved.resumed() == 10
     assert list(inspection.steps_in(tmp_path)) == [10]
+    saved.save(5)  # the best one of a run that went back
+    assert list(inspection.steps_in(tmp_path)) == [5]
 
 
 @pytest.mark.parametrize(

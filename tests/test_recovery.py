@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tf_keras
 
+from orbit_snn.learning import TBPTT
 from orbit_snn.training import DivergedError, RunDirectoryError
 from orbit_snn.training.best import KeepBest
 from orbit_snn.training.recovery import RollBack
+from tests.system.harness import snapshot
 from tests.test_checkpoints import damage
 from tests.test_run import make
 
@@ -102,3 +104,20 @@ def test_a_bucket_is_no_directory():
 def test_a_rule_without_a_learning_rate_cannot_go_back():
     with pytest.raises(ValueError, match="roll_backs lowers the learning rate"):
         RollBack(None, 1, 0.5)
+
+
+def test_a_directory_of_another_run_is_left_as_it_is(tmp_path):
+    """Even where its newest checkpoint is damaged."""
+    make(tmp_path, options={"train_steps": 4}).train()
+    damage(tmp_path / "ckpt-4.index", "truncated")
+    before = snapshot(tmp_path)
+    with pytest.raises(RunDirectoryError, match="holds another run"):
+        make(tmp_path, rule=TBPTT(3, update_every="window"), options={"train_steps": 4}).train()
+    assert snapshot(tmp_path) == before
+
+
+def test_a_complete_run_writes_nothing(tmp_path):
+    make(tmp_path, options={"train_steps": 4}).train()
+    before = snapshot(tmp_path)
+    make(tmp_path, options={"train_steps": 4}).train()
+    assert snapshot(tmp_path) == before

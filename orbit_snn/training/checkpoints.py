@@ -132,13 +132,12 @@ class Checkpoints:
 
     def _tidy(self, step: int) -> None:
         """Removes the oldest beyond what is kept, and says in `checkpoint` what there is."""
-        before = [s for s in inspection.steps_in(self._directory, self._name) if s < step]
-        kept = [*before, step][-self._max_to_keep :]
-        names = [f'"{self._name}-{s}"' for s in kept]
-        lines = [f"model_checkpoint_path: {names[-1]}"]
-        lines += [f"all_model_checkpoint_paths: {name}" for name in names]
+        others = [s for s in inspection.steps_in(self._directory, self._name) if s != step]
+        kept = sorted([*others, step])[-self._max_to_keep :] if self._max_to_keep > 1 else [step]
+        lines = [f'model_checkpoint_path: "{self._name}-{step}"']
+        lines += [f'all_model_checkpoint_paths: "{self._name}-{s}"' for s in kept]
         write_text(self._directory / "checkpoint", "\n".join(lines) + "\n")
-        for old in before:
+        for old in others:
             if old not in kept:
                 for path in sorted(_files(self._directory, self._name, old), reverse=True):
                     path.unlink(missing_ok=True)
@@ -243,7 +242,7 @@ class Checkpoints:
                 f"the checkpoint {path} does not fit this configuration ({reason(error)}); use the "
                 "configuration that wrote it, or another --model_dir."
             ) from error
-        except (tf.errors.OpError, IndexError, OSError) as error:
+        except (tf.errors.OpError, IndexError, MemoryError, OSError) as error:
             raise RunDirectoryError(
                 f"the checkpoint {path} cannot be read ({reason(error)})."
             ) from error

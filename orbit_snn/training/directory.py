@@ -97,14 +97,21 @@ def _are_options(value: Any) -> bool:
 
 
 def claim(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
-    """Writes whose run the directory holds, once, into `run.json`.
+    """Writes whose run the directory holds, once, into `run.json`; errors as `check_identity`."""
+    check_identity(directory, identity)
+    path = directory / "run.json"
+    if not path.exists():
+        write_json(path, identity)
+
+
+def check_identity(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
+    """Checks whose run the directory holds, if it holds one.
 
     Raises:
       RunDirectoryError: where it holds the run of another task, rule or seed, or cannot be told.
     """
     path = directory / "run.json"
     if not path.exists():
-        write_json(path, identity)
         return
     before = read_json(path)
     for name, value in identity.items():

@@ -149,7 +149,10 @@ class Run:
         Raises:
           RunDirectoryError: where there are some and none can be read or it does not fit.
         """
-        path = path or self._saved.newest(fall_back=self.options.fall_back)
+        if path is None:
+            path = self._saved.newest(fall_back=self.options.fall_back)
+        elif problem := inspection.problem_of(path):
+            raise RunDirectoryError(f"the checkpoint {path} cannot be read ({problem}).")
         return self._restored(self._saved, path)
 
     def _restored(self, checkpoints: Checkpoints, path: str | None) -> str | None:
@@ -184,11 +187,12 @@ class Run:
             resumed = f"resumed at step {self.step} from {restored}" if restored else ""
             if resumed:
                 self._console.line(resumed)
-            loop = self._loop(lock, resumed)
-            if loop.over:
-                reason = loop.stopped or f"step {self.step} of {self.options.train_steps}"
+            stopped = why_over(self._actions, self._strategy)
+            if stopped or self.step >= self.options.train_steps:
+                reason = stopped or f"step {self.step} of {self.options.train_steps}"
                 self._console.line(f"already complete: {reason}")
                 return
+            loop = self._loop(lock, resumed)
             with quiet_orbit(), plain_errors():
                 loop.run()
             if loop.stopped:
@@ -197,10 +201,14 @@ class Run:
     def _take(self, lock: RunLock, held: contextlib.ExitStack) -> None:
         files.prepare_directory(self.directory)
         held.enter_context(lock)
+        files.check_identity(self.directory, self._identity)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return files.identity(self.name, self._seed, self.trainer.rule)
 
     def _claim(self) -> None:
-        identity = files.identity(self.name, self._seed, self.trainer.rule)
-        files.claim(self.directory, identity)
+        files.claim(self.directory, self._identity)
         if self._configuration:
             files.write_text(self.directory / "params.yaml", self._configuration)
 
