@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 import subprocess
@@ -11,6 +12,20 @@ from orbit_snn.tools import benchmark, peers
 def run(*arguments):
     command = [sys.executable, benchmark.__file__, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Measures in this process, with the threads that it has."""
+    from orbit_snn.tools import benchmark_cases
+
+    def attempt(what, cases, size, options):
+        asked = {"only": what, "cases": cases, "sizes": [size]}
+        return benchmark.measure(argparse.Namespace(**{**vars(options), **asked}))
+
+    monkeypatch.setattr(benchmark, "attempt", attempt)
+    for module in (peers, benchmark_cases):
+        monkeypatch.setattr(module, "limit_threads", lambda threads: None)
 
 
 def test_a_row_for_every_case(tmp_path):
@@ -61,10 +76,10 @@ def test_a_bad_value_gets_one_line(capsys, argument):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_e_prop(tmp_path):
+def test_e_prop(tmp_path, capsys, in_process):
     """A row for each mode, all with the same loss, and the memory of two lengths."""
     rows_file = tmp_path / "rows.json"
-    done = run(
+    arguments = [
         "--sizes=S",
         "--size_override=2,10,5,8,3",
         "--cases=eprop",
@@ -73,16 +88,17 @@ def test_e_prop(tmp_path):
         "--repeats=1",
         "--chunk=4",
         f"--json={rows_file}",
-    )
-    assert done.returncode == 0, done.stderr
+    ]
+    assert benchmark.main(arguments) == 0
+    said = capsys.readouterr().out
     rows = {row["case"]: row for row in json.loads(rows_file.read_text())}
     modes = [f"eprop_{mode}" for mode in ("bptt", "factored", "chunked", "stepwise")]
     assert list(rows) == [*modes, "eprop_chunked_10", "eprop_chunked_1000"]
     assert all(rows[mode]["train_ms"] > 0 for mode in modes)
     assert all(rows[f"eprop_chunked_{n}"]["peak_mb_over_base"] is not None for n in (10, 1000))
-    losses = {float(x) for x in re.findall(r"loss (\d+\.\d+)", done.stdout)}
+    losses = {float(x) for x in re.findall(r"loss (\d+\.\d+)", said)}
     assert len(losses) >= 1 and max(losses) - min(losses) < 1e-4
-    assert "times as fast as stepwise" in done.stdout
+    assert "times as fast as stepwise" in said
 
 
 def test_every_name_has_a_case():

@@ -77,7 +77,7 @@ def linear(rule, optimizer=None):
     loss = graph.MSE.of_node(net.cell0)
     database = Database.from_arrays(data, test_size=0.0, validation_size=0.0)
     modules, db_info = graph.assemble_for_training(loss, {"loss": loss})
-    made = Trainer(modules, db_info, database, rule, optimizer, 6)
+    made = Trainer(modules, db_info, database, rule, optimizer, 6, xla=False)
     made.train(tf.constant(3))
     return cell.recurrent.kernel.numpy()
 
@@ -124,7 +124,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
         network = rate_network()
         rule = RLS("inputs", Kernel(0.99, numerics="potter"), window=7)
         database = Database.from_arrays(waves(size=20))
-        made = Run(*assembled(network), database, rule, None, directory, options)
+        made = Run(*assembled(network), database, rule, None, directory, options, xla=False)
         made.train()
         return [v.numpy() for v in made.trainer.rule.assigned(made.trainer.training_modules)]
 

@@ -68,15 +68,17 @@ def splits(**change):
     return Database({"train": examples, "validation": examples})
 
 
-def trained(directory, modules, db_info, database, rule):
+def trained(directory, modules, db_info, database, rule, xla):
     optimizer = tf_keras.optimizers.Adam(1e-2)
-    run = Run(modules, db_info, database, rule, optimizer, directory, OPTIONS)
+    run = Run(modules, db_info, database, rule, optimizer, directory, OPTIONS, xla=xla)
     results = run.train_and_evaluate()
     return results["metrics"], [v.numpy() for v in modules.model.parameters]
 
 
-@pytest.mark.parametrize("rule", [BPTT(), TBPTT(3, "window")], ids=["bptt", "tbptt"])
-def test_stored_pairs_train_like_those_that_are_found(tmp_path, rule):
+@pytest.mark.parametrize(
+    ("rule", "xla"), [(BPTT(), True), (TBPTT(3, "window"), False)], ids=["bptt", "tbptt"]
+)
+def test_stored_pairs_train_like_those_that_are_found(tmp_path, rule, xla):
     """The example of the specification, and a run of each model; every parameter learns."""
     found = {}
     for stored in (False, True):
@@ -90,7 +92,7 @@ def test_stored_pairs_train_like_those_that_are_found(tmp_path, rule):
             database.inputs = db_info["inputs"]
             assert "AutoPrecomputedPairs" in db_info["inputs"]
         directory = tmp_path / str(stored)
-        found[stored] = trained(directory, training_modules, db_info, database, rule)
+        found[stored] = trained(directory, training_modules, db_info, database, rule, xla)
         after = found[stored][1]
         assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
     for a, b in zip(found[False][1], found[True][1], strict=True):

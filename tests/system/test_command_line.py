@@ -13,7 +13,7 @@ import pytest
 from orbit_snn import experiments
 from orbit_snn.configuration import parse_override, read_yaml, to_yaml
 from orbit_snn.tasks import digits  # noqa: F401, it registers the experiment
-from tests.system.harness import FEW, TINY, checkpoint_steps, python, results, snapshot, variables
+from tests.system.harness import FEW, TINY, checkpoint_steps, results, snapshot, variables
 
 TRAIN_LINE = re.compile(r"train (\d+)/20 \| loss \S+ \|.* \| [\d.]+ steps/s \| ETA \d+:\d\d:\d\d")
 OTHER_LINE = re.compile(r"(validation at step \d+|test at step \d+) \| loss \S+ \|")
@@ -102,8 +102,8 @@ def test_a_terminal_shows_a_bar(cli, tmp_path):
     assert lines[-1] == "", "the bar is gone at the end"
 
 
-def test_help_explains_every_flag():
-    done = python("-m", "orbit_snn.train", "--help")
+def test_help_explains_every_flag(server):
+    done = server.start(["--help"]).wait()
     for flag in ("experiment", "mode", "model_dir", "config_file", "params_override", "tpu"):
         assert f"--{flag}" in done.stdout or f"--[no]{flag}" in done.stdout
     for mode in ("train", "eval", "train_and_eval", "continuous_eval"):

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from tests.system.harness import ForkServer
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 FEW = "trainer.train_steps=20,trainer.steps_per_loop=10,trainer.checkpoint_interval=10"
@@ -37,9 +39,10 @@ def run(command: list[str], cwd: pathlib.Path, **environment: str) -> str:
 def with_few_steps(
     command: list[str], model_dir: pathlib.Path, data_dir: pathlib.Path
 ) -> list[str]:
-    """The command with its own Python, a directory of the test's, and few steps."""
-    kept = [sys.executable, *command[1:]]
-    kept = [word for word in kept if not word.startswith(("--model_dir", "--params_override"))]
+    """The command's arguments, with a directory of the test's and few steps."""
+    assert command[1:3] == ["-m", "orbit_snn.train"]
+    overridden = ("--model_dir", "--params_override")
+    kept = [word for word in command[3:] if not word.startswith(overridden)]
     (experiment,) = [w.removeprefix("--experiment=") for w in kept if w.startswith("--experiment")]
     given = [FEW, SMALL.get(experiment, "task.model.units=[16]")]
     if experiment in SMALL:
@@ -69,12 +72,15 @@ def test_ci_calls_the_test_command() -> None:
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_training_commands_run(number: int, tmp_path: pathlib.Path) -> None:
+def test_training_commands_run(
+    server: ForkServer, data_dir: pathlib.Path, number: int, tmp_path: pathlib.Path
+) -> None:
     assert len(command_lines()) == 5
     command = shlex.split(command_lines()[number])
     model_dir = tmp_path / "run"
-    out = run(with_few_steps(command, model_dir, tmp_path / "data"), ROOT)
-    assert "test at step 20" in out
+    done = server.start(with_few_steps(command, model_dir, data_dir)).wait()
+    assert done.code == 0, done
+    assert "test at step 20" in done.stdout
     images = any(f"--experiment={name}" in command for name in SMALL)
     examples = 360 if images else 1
     assert json.loads((model_dir / "results.json").read_text())["examples"] == examples
