@@ -110,7 +110,7 @@ class Evaluator(orbit.StandardEvaluator):
 
     def _replica_step(self, batch: Batch) -> Any:
         # Several workers lose the static shape: any of them might have run out of examples.
-        batch = {k: tf.ensure_shape(x, [self._part, *x.shape[1:]]) for k, x in batch.items()}
+        batch = {k: tf.reshape(x, [self._part, *x.shape[1:]]) for k, x in batch.items()}
 
         def score(batch: Batch) -> Any:
             run = self._model.run(batch)
