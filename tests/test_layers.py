@@ -22,8 +22,7 @@ LAYERS = (
         "regularizers",
         "metrics",
         "distribute",
-        "data",
-        "data_checks",
+        *("data", "data_checks", "data_shares", "signals"),
         "encoders",
     ),
     ("graph",),
@@ -32,7 +31,7 @@ LAYERS = (
         *("training", "experiments", "database", "tfds_source", "models", "runtime"),
         "derived_config",
         *("configuration", "configuration_yaml", "configuration_checks", "configuration_fields"),
-        "configuration_errors",
+        *("configuration_errors", "optimizer_config", "cluster"),
     ),
     ("train", "tasks", "tools"),
 )

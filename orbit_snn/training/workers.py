@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -96,9 +95,9 @@ def own_directory(strategy: tf.distribute.Strategy, directory: pathlib.Path) -> 
     """
     if is_chief(strategy):
         return directory
-    temporary = tempfile.mkdtemp(prefix="orbit_snn-worker-")
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return pathlib.Path(temporary)
+    temporary = tempfile.TemporaryDirectory(prefix="orbit_snn-worker-", ignore_cleanup_errors=True)
+    atexit.register(temporary.cleanup)
+    return pathlib.Path(temporary.name)
 
 
 def own_stream(strategy: tf.distribute.Strategy) -> TextIO:

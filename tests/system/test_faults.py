@@ -45,7 +45,7 @@ def test_a_damaged_checkpoint_is_passed_over(cli, finished, tmp_path, files, how
         damage(
             run / "checkpoint" if name == "checkpoint" else next(run.glob(f"ckpt-20.{name}*")), how
         )
-    left = [path.read_bytes() for path in run.glob("ckpt-20.*")]
+    left = [path.read_bytes() for path in sorted(run.glob("ckpt-20.*"))]
     done = cli.succeed(run, {"trainer.pictures": 1, "runtime.enable_xla": "true"})
     assert re.search(r"WARNING: ckpt-20 cannot be read .*ckpt-10", done.lines[0]), done.stdout
     assert "resumed at step 10" in done.lines[1]
