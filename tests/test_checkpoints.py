@@ -1,9 +1,7 @@
 """Checkpoints that are damaged, that do not fit, or for which there is no room."""
 
-import contextlib
 import pathlib
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import tf_keras
 from orbit_snn.training import DiskFullError, DivergedError, RunDirectoryError, inspection
 from orbit_snn.training.checkpoints import Checkpoints
 from orbit_snn.training.optimizers import build_slots
+from tests.accidents import ACCIDENTS, damage, small_disk
 from tests.system.harness import snapshot
 
 PAGE = 4096
@@ -79,28 +78,7 @@ def saved(tmp_path):
     return found
 
 
-def flipped(content, where=0.5):
-    place = int(len(content) * where)
-    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
-
-
-DAMAGES = {
-    "truncated": lambda content: content[: len(content) // 2],
-    "one byte short": lambda content: content[:-1],
-    "zeroed": lambda content: bytes(len(content)),
-    "empty": lambda content: b"",
-    "deleted": None,
-    "flipped": flipped,
-    "flipped early": lambda content: flipped(content, 0.1),
-}
-
-
-def damage(path, how):
-    change = DAMAGES[how]
-    path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
-
-
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", ACCIDENTS)
 @pytest.mark.parametrize("kind", ["index", "data-00000-of-00001"])
 def test_the_newest_that_can_be_read_is_found(saved, kind, how):
     directory = saved.directory
@@ -117,7 +95,7 @@ def test_the_newest_that_can_be_read_is_found(saved, kind, how):
     assert Saved(directory).resumed() == 15
 
 
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", ACCIDENTS)
 def test_the_file_that_names_the_newest_is_not_needed(saved, how):
     damage(saved.directory / "checkpoint", how)
     assert saved.resumed() == 15
@@ -229,19 +207,6 @@ def test_what_looks_at_validations_may_come_and_go(saved, tmp_path):
     watched.save(20)
     assert Saved(saved.directory).resumed() == 20
     assert Saved(saved.directory, optional={"other": Seen()}).resumed() == 20
-
-
-@contextlib.contextmanager
-def small_disk(path, size):
-    """A file system of so many bytes."""
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @pytest.mark.parametrize("blind", [False, True], ids=["looked before", "written blindly"])

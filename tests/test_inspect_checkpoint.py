@@ -15,6 +15,8 @@ from orbit_snn.tools import inspect_checkpoint, run_facts
 from orbit_snn.training import inspection
 from orbit_snn.training.lock import RunLock
 from orbit_snn.training.lock_file import Holder
+from tests.accidents import damage
+from tests.system.harness import snapshot
 
 KERNEL = np.array([[0.0, 2.0], [4.0, 6.0]], np.float32)
 RUN = {"experiment": "digits", "rule": {"type": "eprop"}, "seed": 0}
@@ -52,20 +54,15 @@ def run(healthy, tmp_path):
     return shutil.copytree(healthy, tmp_path / "run")
 
 
-def contents(directory):
-    files = [path for path in directory.rglob("*") if not path.is_dir()]
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-
-
 @pytest.fixture
 def inspect(capsys, tmp_path):
     """Exit code, printed text and JSON; looks that the directory stays as it is."""
 
     def call(directory, *arguments):
-        before = contents(directory)
+        before = snapshot(directory)
         out = tmp_path / "facts.json"
         code = inspect_checkpoint.main([str(directory), "--json", str(out), *arguments])
-        assert contents(directory) == before
+        assert snapshot(directory) == before
         printed = capsys.readouterr()
         assert not printed.err
         text = out.read_text()
@@ -75,22 +72,7 @@ def inspect(capsys, tmp_path):
     return call
 
 
-def damages(content):
-    """What becomes of a file, by the name of the accident; None for no file."""
-    middle = len(content) // 2
-    flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
-    return {
-        "truncated": content[:middle],
-        "empty": b"",
-        "zeroed": bytes(len(content)),
-        "deleted": None,
-        "flipped": flipped,
-        "something else": b"\xff{[" * 50,
-    }
-
-
-def strike(path, content):
-    path.unlink() if content is None else path.write_bytes(content)
+OFTEN = ("truncated", "empty", "zeroed", "deleted", "flipped", "something else")
 
 
 def test_a_healthy_run(run, inspect):
@@ -120,10 +102,9 @@ def test_a_healthy_run(run, inspect):
 
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
 def test_damage_to_the_newest_checkpoint(run, inspect, suffix):
-    path = run / f"ckpt-15.{suffix}"
-    for accident, content in damages(path.read_bytes()).items():
+    for accident in OFTEN:
         copy = shutil.copytree(run, run.with_name(f"run-{accident}"))
-        strike(copy / path.name, content)
+        damage(copy / f"ckpt-15.{suffix}", accident)
         code, text, facts = inspect(copy)
         assert code == 1, accident
         assert facts["resumes_from"] == "ckpt-10", accident
@@ -133,9 +114,11 @@ def test_damage_to_the_newest_checkpoint(run, inspect, suffix):
 
 
 def test_every_file_damaged_never_ends_in_a_traceback(run, inspect):
-    for path, (content, _) in contents(run).items():
-        for accident, damaged in damages(content).items():
-            strike(path, damaged)
+    for path in map(run.joinpath, snapshot(run)):
+        content = path.read_bytes()
+        for accident in OFTEN:
+            path.write_bytes(content)
+            damage(path, accident)
             code, _, facts = inspect(run, "--variables")
             described = path.suffix in (".json", ".yaml") or path.name == "checkpoint"
             harmless = described and accident in ("flipped", "truncated", "deleted")
@@ -149,8 +132,8 @@ def test_every_file_damaged_never_ends_in_a_traceback(run, inspect):
 
 
 def test_a_directory_with_everything_gone_wrong(run, inspect):
-    for path, (content, _) in contents(run).items():
-        strike(path, damages(content)["something else"])
+    for name in snapshot(run):
+        damage(run / name, "something else")
     code, text, facts = inspect(run, "--variables")
     assert code == 1
     assert len(facts["problems"]) == 10

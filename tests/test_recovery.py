@@ -10,8 +10,8 @@ from orbit_snn.learning import TBPTT
 from orbit_snn.training import DivergedError, RunDirectoryError
 from orbit_snn.training.best import KeepBest
 from orbit_snn.training.recovery import RollBack
+from tests.accidents import damage
 from tests.system.harness import snapshot
-from tests.test_checkpoints import damage
 from tests.test_run import make
 
 OPTIONS = {"train_steps": 12, "roll_backs": 3, "roll_back_factor": 1e-3}

@@ -13,15 +13,14 @@ import numpy as np
 from orbit_snn.configuration import ConfigError
 from orbit_snn.configuration_yaml import read_yaml
 from orbit_snn.training import inspection, lock
+from orbit_snn.training.checkpoints import DAMAGED, UNVERIFIED
 from orbit_snn.training.lock_file import find
 
 Facts = dict[str, Any]
 
 PLACES = (("", "ckpt"), ("best", "best_ckpt"))  # folders of a run, and names of checkpoints there
-ASIDE = "damaged"
 STATISTICS = ("mean", "std", "min", "max")
-LEFT_BEHIND = ("*_temp", ".unverified", "checkpoint.tmp*", ".*.tmp", "*run.lock.*")
-MAY_BE_INFINITE = "actions."  # the memory of what looks at validations starts at infinity
+LEFT_BEHIND = ("*_temp", UNVERIFIED, "checkpoint.tmp*", ".*.tmp", "*run.lock.*")
 
 
 def examine(directory: pathlib.Path) -> Facts:
@@ -37,7 +36,7 @@ def examine(directory: pathlib.Path) -> Facts:
         "pointers": [p for place, _ in PLACES for p in _pointer(directory, place, checkpoints)],
         "checkpoints": checkpoints,
         "resumes_from": good[-1] if good else None,
-        "set_aside": _listing(directory, ASIDE, ["*"]),
+        "set_aside": _listing(directory, DAMAGED, ["*"]),
         "left_behind": [x for place, _ in PLACES for x in _listing(directory, place, LEFT_BEHIND)],
     }
     return {**facts, "problems": list(_problems(facts))}
@@ -112,7 +111,7 @@ def _checkpoints(directory: pathlib.Path, place: str, name: str) -> Iterator[Fac
             "age_seconds": max(0.0, time.time() - modified),
             "problem": problem,
             "non_finite": spoiled,
-            "healthy": not problem and all(s.startswith(MAY_BE_INFINITE) for s in spoiled),
+            "healthy": not problem and not inspection.spoiling(spoiled),
         }
 
 

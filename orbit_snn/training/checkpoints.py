@@ -139,7 +139,7 @@ class Checkpoints:
         write_text(self._directory / "checkpoint", "\n".join(lines) + "\n")
         for old in others:
             if old not in kept:
-                for path in sorted(_files(self._directory, self._name, old), reverse=True):
+                for path in reversed(_files(self._directory / f"{self._name}-{old}")):
                     path.unlink(missing_ok=True)
 
     def newest(self, set_aside: bool = False, fall_back: bool = True) -> str | None:
@@ -185,10 +185,9 @@ class Checkpoints:
         return None
 
     def _problem(self, prefix: str) -> str:
-        problem = inspection.problem_of(prefix)
-        if problem:
+        if problem := inspection.problem_of(prefix):
             return problem
-        names = [n for n in inspection.non_finite(prefix) if not n.startswith(dotted(OPTIONAL))]
+        names = inspection.spoiling(inspection.non_finite(prefix))
         return f"{names[0]} is not finite" if names else ""
 
     def _leave_behind(self, bad: Mapping[int, str], prefix: str, set_aside: bool) -> None:
@@ -199,7 +198,7 @@ class Checkpoints:
                 folder = self._directory / DAMAGED
                 with writing(folder):
                     folder.mkdir(exist_ok=True)
-                    for path in _files(self._directory, self._name, step):
+                    for path in _files(self._directory / f"{self._name}-{step}"):
                         os.rename(path, _unused(folder / path.name))
                 where = f"; it is kept in {folder}"
             self._say(
@@ -248,15 +247,15 @@ class Checkpoints:
             ) from error
 
 
-def _files(directory: pathlib.Path, name: str, step: int) -> list[pathlib.Path]:
+def _files(prefix: pathlib.Path) -> list[pathlib.Path]:
     """All files of a checkpoint; the index, without which it counts as none, comes last."""
-    return sorted(directory.glob(f"{name}-{step}.*"))
+    return sorted(prefix.parent.glob(f"{prefix.name}.*"))
 
 
 def _rename(written: pathlib.Path, final: pathlib.Path) -> int:
     """Gives a checkpoint its name, and its size; the index last, for with that it is there."""
     size = 0
-    for path in sorted(written.parent.glob(f"{written.name}.*")):
+    for path in _files(written):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
         size += path.stat().st_size

@@ -42,14 +42,12 @@ def check_directory(path: pathlib.Path, create: bool = True) -> None:
         raise _unwritable(path, "permission denied")
 
 
-def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> pathlib.Path:
-    """The directory of a run, made where it is missing if `create`.
+def prepare_directory(path: pathlib.Path) -> None:
+    """Makes the directory of a run where it is missing, and finds out whether it can be written.
 
     Raises:
-      RunDirectoryError: where it is missing, or cannot be made or written.
+      RunDirectoryError: where it cannot be made or written.
     """
-    path = absolute(model_dir)
-    check_directory(path, create)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"
@@ -57,7 +55,6 @@ def prepare_directory(model_dir: str | os.PathLike, create: bool = True) -> path
         probe.unlink()
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from error
-    return path
 
 
 def _unwritable(path: pathlib.Path, why: str) -> RunDirectoryError:

@@ -58,15 +58,14 @@ class Evaluator(orbit.StandardEvaluator):
         replicas = self.strategy.num_replicas_in_sync
         batch_size = -(-batch_size // replicas) * replicas
         examples = examples_of(Task(training_modules, db_info, database), split)
-        whole = data.evaluation_dataset(examples, batch_size, seed)
-        self.batches = int(whole.cardinality().numpy())
         self._part = Share(replicas=replicas).part(batch_size)
-        super().__init__(
-            data.distributed(
-                self.strategy,
-                lambda share: data.evaluation_dataset(examples, batch_size, seed, share=share),
-            )
-        )
+
+        def parts(share: Share) -> tf.data.Dataset:
+            dataset = data.evaluation_dataset(examples, batch_size, seed, share=share)
+            self.batches = int(dataset.cardinality().numpy()) // share.own
+            return dataset
+
+        super().__init__(data.distributed(self.strategy, parts))
         self._evaluator = training_modules.evaluator
         self._model = training_modules.model
         self._xla = xla

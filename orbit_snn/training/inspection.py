@@ -10,7 +10,7 @@ import glob
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ Prefix = str | os.PathLike[str]
 _VALUE = "VARIABLE_VALUE"
 _NUMBERED = "/_variables/"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_MAY_BE_INFINITE = "actions."  # the memory of what looks at validations starts without a best
 _LONGEST = 240  # characters of a reason
 
 
@@ -73,6 +74,11 @@ def non_finite(prefix: Prefix) -> list[str]:
     Variables that cannot be read are left out: `problem_of` says so.
     """
     return [path for path, value in tensors(prefix) if not finite(value)]
+
+
+def spoiling(names: Iterable[str]) -> list[str]:
+    """Those of `non_finite` with which a run cannot go on."""
+    return [name for name in names if not name.startswith(_MAY_BE_INFINITE)]
 
 
 def finite(value: np.ndarray) -> bool:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from orbit_snn.training.checkpoints import RunDirectoryError
+from orbit_snn.training.errors import RunDirectoryError
 from orbit_snn.training.lock_file import STALE, Found, Holder, find
 
 NAME = "run.lock"

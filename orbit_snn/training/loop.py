@@ -61,8 +61,6 @@ class Loop:
           DivergedError: where training diverged and does not go back.
           RunDirectoryError: where the directory cannot be written any more.
         """
-        if self.roll_back and self.checkpoints.newest() is None:
-            self.checkpoints.save(self.step)
         with StopSignals(1, self.console.line) as signals, full_disk(self.directory):
             self.console.line(f"training from step {self.step} to {self.options.train_steps}")
             while not self.over:

@@ -192,6 +192,8 @@ class Run:
                 reason = stopped or f"step {self.step} of {self.options.train_steps}"
                 self._console.line(f"already complete: {reason}")
                 return
+            if self._roll_back and not restored:
+                self._saved.save(self.step)  # to go back to
             loop = self._loop(lock, resumed)
             with quiet_orbit(), plain_errors():
                 loop.run()

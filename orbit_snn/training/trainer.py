@@ -117,12 +117,7 @@ class Trainer(orbit.StandardTrainer):
             )
 
     def _check_batch_size(self, size: int) -> None:
-        replicas = self.strategy.num_replicas_in_sync
-        if size % replicas:
-            raise ValueError(
-                f"a batch of {size} examples cannot be split evenly over {replicas} "
-                f"replicas; make the batch size a multiple of {replicas}."
-            )
+        data.Share(replicas=self.strategy.num_replicas_in_sync).part(size)
         data.check_batch_size(self._examples, size)
 
     @property

@@ -53,6 +53,16 @@ class Finished:
         return [line for line in self.stderr.splitlines() if line and not _NOISE.match(line)]
 
 
+def only_line(done: Finished) -> str:
+    """The one line of an error, after having looked that there is nothing else."""
+    assert done.code not in (0, None), done
+    assert len(done.complaints) == 1, done
+    (line,) = done.complaints
+    assert line.startswith("orbit_snn: "), done
+    assert "Traceback" not in done.stdout + done.stderr
+    return line
+
+
 class Started:
     """A child of the fork server."""
 

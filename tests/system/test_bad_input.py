@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.system.harness import Finished, checkpoint_steps, snapshot
+from tests.system.harness import checkpoint_steps, only_line, snapshot
 
 CONFIG = {
     "unknown key": ({"task.modl.units": "[3]"}, r"`task\.modl`.*Did you mean `model`"),
@@ -41,16 +41,6 @@ CONFIG = {
     ),
     "large batch": ({"trainer.batch_size": 5000}, r"batch of 5000 .*at most 72"),
 }
-
-
-def only_line(done: Finished) -> str:
-    """The one line of an error, after having looked that there is nothing else."""
-    assert done.code not in (0, None), done
-    assert len(done.complaints) == 1, done
-    (line,) = done.complaints
-    assert line.startswith("orbit_snn: "), done
-    assert "Traceback" not in done.stdout + done.stderr
-    return line
 
 
 @pytest.fixture

@@ -10,9 +10,14 @@ import signal
 
 import pytest
 
-from tests.system.harness import assert_same_variables, checkpoint_steps, results, snapshot
-from tests.system.test_bad_input import only_line
-from tests.test_checkpoints import damage, small_disk
+from tests.accidents import damage, small_disk
+from tests.system.harness import (
+    assert_same_variables,
+    checkpoint_steps,
+    only_line,
+    results,
+    snapshot,
+)
 
 RATE = "trainer.optimizer_config.learning_rate"
 CONSTANT = {f"{RATE}.type": "constant", f"{RATE}.constant.learning_rate": 1e-3}
