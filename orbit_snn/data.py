@@ -8,10 +8,12 @@ the number of replicas is. Nothing here keeps a shuffle buffer or an iterator's 
     batches = training_dataset(examples, batch_size=64, seed=0, step=global_step)
 """
 
+import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +33,8 @@ class DataError(ValueError):
     """The data cannot be used as asked; the one-line message says what to change."""
 
 
-class Examples(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
     """A set of examples, each a function of (seed, index).
 
     Attributes:
@@ -41,8 +44,30 @@ class Examples(NamedTuple):
         size: number of examples; None when they are generated without end.
     """
 
-    fetch: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+    fetch: Callable[[tf.Tensor, tf.Tensor], dict[str, Any]]
     size: int | None
+    _source: tuple["Examples", Callable[[dict[str, Any]], dict[str, Any]]] | None = (
+        dataclasses.field(default=None, init=False, repr=False)
+    )
+
+    @functools.cached_property
+    def spec(self) -> dict[str, Any]:
+        """Shape and type of every field of one example, found by tracing it once."""
+        if self._source is None:
+            fetch = tf.function(self.fetch)
+            key = tf.TensorSpec([2], tf.int32)
+            traced = fetch.get_concrete_function(tf.TensorSpec([], tf.int64), key)
+        else:
+            examples, change = self._source
+            traced = tf.function(change, autograph=False).get_concrete_function(examples.spec)
+        specified = lambda x: tf.TensorSpec(x.shape, x.dtype)  # noqa: E731
+        return tf.nest.map_structure(specified, traced.structured_outputs)
+
+    def mapped(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> "Examples":
+        """The same examples, each as `change` makes it; plain TensorFlow without randomness."""
+        made = Examples(lambda index, seed: change(self.fetch(index, seed)), self.size)
+        object.__setattr__(made, "_source", (self, change))
+        return made
 
 
 def from_arrays(
@@ -130,13 +155,6 @@ def training_dataset(
         return fetch_batch(index, _key(seed, _TRAINING, index, epoch))
 
     return _mapped(tf.data.Dataset.counter(0, dtype=tf.int64), batch)
-
-
-def element_spec(examples: Examples) -> dict[str, tf.TensorSpec]:
-    """Shape and type of every field of one unbatched example."""
-    fetch = tf.function(examples.fetch)
-    traced = fetch.get_concrete_function(tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
-    return {f: tf.TensorSpec(v.shape, v.dtype) for f, v in traced.structured_outputs.items()}
 
 
 def check_batch_size(examples: Examples, batch_size: int) -> None:
@@ -248,7 +266,7 @@ def _batched(
     """`fetch` for indices `[B]` and seeds `[B, 2]`, once its output is known to be static."""
     if batch_size < 1:
         raise DataError(f"batch of {batch_size} examples: it must hold at least 1")
-    spec = element_spec(examples)
+    spec = examples.spec
     for field, value in spec.items():
         if not value.shape.is_fully_defined():
             raise DataError(f"field `{field}` has the shape {value.shape}, which must be static")
@@ -259,6 +277,7 @@ def _batched(
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def _permuted(position: tf.Tensor, size: int, key: tf.Tensor) -> tf.Tensor:
     """Image of each position `[B]` under the permutation of range(size) that its key names.
 
@@ -282,6 +301,7 @@ def _permuted(position: tf.Tensor, size: int, key: tf.Tensor) -> tf.Tensor:
     return tf.where(image == size, shuffle(image), image) if broken else image
 
 
+@tf.autograph.experimental.do_not_convert
 def _key(seed: int, *path: int | tf.Tensor) -> tf.Tensor:
     """Mixes a seed and integers into a key int32 `[..., 2]`, by SplitMix64 (Steele et al. 2014).
 

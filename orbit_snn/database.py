@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from orbit_snn import data
-from orbit_snn.data import DataError, Examples, element_spec, from_arrays
+from orbit_snn.data import DataError, Examples, from_arrays
 from orbit_snn.tfds_source import flat, load_tfds
 
 SPLITS = ("train", "validation", "test")
@@ -38,7 +38,7 @@ class Database:
     ):
         if not splits:
             raise DataError("a database got no splits; give at least `train`.")
-        self.splits = {name: _flattened(examples) for name, examples in splits.items()}
+        self.splits = {name: examples.mapped(flat) for name, examples in splits.items()}
         self.inputs = list(inputs)
         self.targets = list(targets)
 
@@ -141,7 +141,7 @@ class Database:
 
     def features(self, split: str | None = None) -> dict[str, tf.TensorSpec]:
         """Shape and type of every feature of one example; default of the first split."""
-        return element_spec(self.split(split or next(iter(self.splits))))
+        return self.split(split or next(iter(self.splits))).spec
 
     def split(self, name: str) -> Examples:
         """A split with all of its features.
@@ -161,13 +161,8 @@ class Database:
         """
         examples = self.split(split)
         wanted = list(dict.fromkeys(self.var_list if names is None else names))
-        data.require_fields(wanted, element_spec(examples))
-
-        def fetch(index: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            example = examples.fetch(index, seed)
-            return {name: example[name] for name in wanted}
-
-        return Examples(fetch, examples.size)
+        data.require_fields(wanted, examples.spec)
+        return examples.mapped(lambda example: {name: example[name] for name in wanted})
 
     def batches(
         self, split: str, batch_size: int, seed: int = 0, names: Iterable[str] | None = None
@@ -208,10 +203,6 @@ class Database:
         names = list(names)
         data.require_fields(names, self.features())
         return names
-
-
-def _flattened(examples: Examples) -> Examples:
-    return Examples(lambda index, seed: flat(examples.fetch(index, seed)), examples.size)
 
 
 def _with(examples: Examples, name: str, values: np.ndarray | None) -> Examples:

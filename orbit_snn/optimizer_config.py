@@ -9,7 +9,7 @@ from official.modeling import optimization
 
 from orbit_snn.configuration import ConfigError
 from orbit_snn.learning import LearningRule
-from orbit_snn.training.checks import check
+from orbit_snn.training.checks import shapes_of
 from orbit_snn.training.optimizers import apply, build_slots, per_batch_schedule
 from orbit_snn.training.task import Task
 
@@ -84,5 +84,5 @@ def build_optimizer(config: Any, task: Task, rule: LearningRule) -> Any:
       rule: that trains it.
     """
     factory = optimization.OptimizerFactory(config.trainer.optimizer_config)
-    updates = len(rule.windows(check(task).steps))
+    updates = len(rule.windows(shapes_of(task).steps))
     return factory.build_optimizer(per_batch_schedule(factory.build_learning_rate(), updates))

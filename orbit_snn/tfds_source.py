@@ -201,6 +201,7 @@ def _fault(builder: "tfds.core.DatasetBuilder", split: str) -> str:
     return ""
 
 
+@tf.autograph.experimental.do_not_convert
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, with keys such as `a/b`."""
     if not isinstance(tree, dict):

@@ -31,9 +31,13 @@ _THEN = (
 )
 
 
-def pytest_collection_modifyitems(items):
-    """Orders files by how long they take, tests within a file as they are."""
+def pytest_collection_modifyitems(config, items):
+    """Orders files by how long they take; leaves out what is for `--thorough`."""
     items.sort(key=lambda item: _rank(item.nodeid))
+    if not config.getoption("--thorough"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _rank(name):
@@ -44,9 +48,7 @@ def _rank(name):
 
 def pytest_addoption(parser):
     """Adds `--thorough`."""
-    parser.addoption(
-        "--thorough", action="store_true", help="run every row of the conformance tests"
-    )
+    parser.addoption("--thorough", action="store_true", help="run every row of the long tables")
 
 
 def pytest_collection_finish():

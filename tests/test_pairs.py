@@ -1,5 +1,6 @@
 """Pairs of neurons against brute force, and their storage in a data set."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -487,7 +488,7 @@ class TestPrecompute:
         with pytest.raises(DataError, match="split `test` change with the seed"):
             precompute_pairs(modules.model, database)
         assert FEATURE not in database.features() and pairs.pair_dist.parents == (pairs,)
-        endless = database.splits["train"]._replace(size=None)
+        endless = dataclasses.replace(database.splits["train"], size=None)
         with pytest.raises(DataError, match="split `train` is generated without end"):
             precompute_pairs(modules.model, Database({"train": endless}))
 

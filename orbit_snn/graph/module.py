@@ -98,6 +98,7 @@ class GraphModule(tf.Module):
         found = {p.ref(): p for node in self.nodes for p in parameters_of(node)}
         return tuple(found.values())
 
+    @tf.autograph.experimental.do_not_convert
     def completed(self, features: Mapping[Any, tf.Tensor], batched: bool = True) -> Batch:
         """Features with the steps that `foresight_time_steps` adds and the marks of the others.
 

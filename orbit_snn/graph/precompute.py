@@ -235,7 +235,7 @@ def _table(shape: list[int]) -> np.ndarray:
 
 def _warn_of_other_pairs(database: Splits) -> None:
     """Where a database serves several models, only the last one's pairs are there."""
-    if any(FEATURE in data.element_spec(examples) for examples in database.splits.values()):
+    if any(FEATURE in examples.spec for examples in database.splits.values()):
         logging.warning(
             "the database had the feature %s already; models that read it get other pairs now.",
             FEATURE,

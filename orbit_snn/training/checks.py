@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from orbit_snn.data import DataError, Examples, element_spec, evaluation_dataset
+from orbit_snn.data import DataError, Examples, evaluation_dataset
 from orbit_snn.data_checks import check_examples
 from orbit_snn.graph import GraphModule, TrainingModules
 from orbit_snn.graph.algebra import Prediction, Target
@@ -33,28 +33,36 @@ def check(task: Task, limit: int = 32) -> Shapes:
       GraphError: where shapes do not fit.
     """
     modules, _, database = task
+    trained, spec = shapes_of(task), examples_of(task, "train").spec
+    for split in sorted(database.splits, key="train".__ne__):  # training examples first
+        examples = examples_of(task, split)
+        shapes = trained if examples.spec == spec else _shapes(modules, examples.spec)
+        _check_values(modules, examples, _labels(modules, shapes), limit)
+        _check_pairs(modules, examples, limit)
+    return trained
+
+
+def shapes_of(task: Task) -> Shapes:
+    """What is known of a pass over training examples before any is looked at.
+
+    Raises:
+      DataError, GraphError: where the features do not fit each other or the model.
+    """
+    modules, _, database = task
     if "train" not in database.splits:
         raise DataError(f"the database has the splits {', '.join(database.splits)}; add `train`.")
-    splits = sorted(database.splits, key="train".__ne__)  # training examples first
-    sets = {split: examples_of(task, split) for split in splits}
-    traced: list[tuple[dict[str, tf.TensorSpec], Shapes]] = []
-    for examples in sets.values():
-        spec = element_spec(examples)
-        shapes = next((known for other, known in traced if other == spec), None)
-        if shapes is None:
-            _check_steps(modules, spec)
-            _check_masks(modules, spec)
-            shapes = trace(modules, spec)
-            traced.append((spec, shapes))
-        _check_values(modules, examples, spec, _labels(modules, shapes), limit)
-        _check_pairs(modules, examples, limit)
-    return traced[0][1]
+    return _shapes(modules, examples_of(task, "train").spec)
+
+
+def _shapes(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> Shapes:
+    _check_steps(modules, spec)
+    _check_masks(modules, spec)
+    return trace(modules, spec)
 
 
 def _check_values(
     modules: TrainingModules,
     examples: Examples,
-    spec: dict[str, tf.TensorSpec],
     labels: dict[str, int],
     limit: int,
 ) -> None:
@@ -63,8 +71,8 @@ def _check_values(
     marks = [feature_of(mark) for node in model.networks for mark in node.parents[1:]]
     sequences = [name for name in model.temporal if name not in (*masks, *marks)]
     features = [feature_of(node) for node in model.inputs]
-    inputs = sequences or [name for name in features if spec[name].shape.rank]
-    others = set(spec) - {*inputs, *labels, *masks}
+    inputs = sequences or [name for name in features if examples.spec[name].shape.rank]
+    others = set(examples.spec) - {*inputs, *labels, *masks}
     check_examples(
         examples,
         inputs=inputs,

@@ -8,7 +8,7 @@ import orbit
 import tensorflow as tf
 
 from orbit_snn import data
-from orbit_snn.data import Share, element_spec
+from orbit_snn.data import Share
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
@@ -70,7 +70,7 @@ class Evaluator(orbit.StandardEvaluator):
         self._model = training_modules.model
         self._xla = xla
         self.drawn: list[Any] = []
-        sizes = trace(training_modules, element_spec(examples)).evaluation
+        sizes = trace(training_modules, examples.spec).evaluation
         self._sums = Sums({**sizes, _COUNT: 1})
 
     def eval_begin(self) -> Any:

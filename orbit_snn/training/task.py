@@ -35,11 +35,7 @@ def examples_of(task: Task, split: str) -> Examples:
     """
     modules, db_info, database = task
     examples = database.examples(split, [*db_info["inputs"], *db_info["targets"]])
-
-    def fetch(index: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        return modules.model.completed(examples.fetch(index, seed), batched=False)
-
-    return Examples(fetch, examples.size)
+    return examples.mapped(lambda example: modules.model.completed(example, batched=False))
 
 
 class Shapes(NamedTuple):

@@ -8,7 +8,6 @@ import orbit
 import tensorflow as tf
 
 from orbit_snn import data
-from orbit_snn.data import element_spec
 from orbit_snn.database import Database
 from orbit_snn.graph import TrainingModules
 from orbit_snn.graph.assembly import DatabaseInfo
@@ -89,7 +88,7 @@ class Trainer(orbit.StandardTrainer):
         self._seed = seed
         self._clip_norm = clip_norm
         self._xla = xla
-        spec = element_spec(self._examples)
+        spec = self._examples.spec
         shapes = trace(training_modules, spec)
         self.windows = rule.windows(shapes.steps)
         check_parts(training_modules, rule, self.windows, self.strategy.num_replicas_in_sync)

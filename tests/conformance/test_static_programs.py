@@ -109,6 +109,26 @@ RULES = {
 }
 EVERY = {**TASKS, **MODELS}
 
+# At least one of every loop, exchange and solver; all of them with --thorough.
+LEADING = {
+    "tbptt, windows in a loop",
+    "eprop, factored, random",
+    "eprop, stepwise, adaptive",
+    "eprop, chunked, windows",
+    "rls, outputs",
+    "rls, scaled_jacobian",
+    "rls, grad, eprop",
+    "rls, potter, noise",
+    "rls, information, rows",
+    "rls, sparse",
+    "stdp, every 4",
+    "stdp, largest",
+    "mstdpet, steps",
+}
+TABLE = [
+    pytest.param(name, marks=[] if name in LEADING else pytest.mark.thorough) for name in RULES
+]
+
 
 pytestmark = pytest.mark.usefixtures("writing")
 
@@ -130,7 +150,7 @@ def assert_trained_statically(task: Task, rule: LearningRule) -> None:
 
 
 @pytest.mark.every_row
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", TABLE)
 def test_a_training_step_is_one_static_program(name):
     row = RULES[name]
     assert_trained_statically(EVERY[row.task](), row.rule())
@@ -141,7 +161,6 @@ def test_so_it_is_for_every_kind_of_model(name):
     assert_trained_statically(MODELS[name](), BPTT())
 
 
-@pytest.mark.every_row
 @pytest.mark.parametrize("name", EVERY)
 def test_an_evaluation_step_is_one_static_program(name):
     made = Evaluator(*EVERY[name](), "test", BATCH)

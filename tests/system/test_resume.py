@@ -48,6 +48,7 @@ RULES = {
         "learning.plasticity.step_reduction": "mean",
     },
 }
+OTHERS = {"bptt", "tbptt"}  # test_faults.py and tests/test_training.py start those again
 
 
 def killed(started: Started, directory: pathlib.Path, beyond: int, delay: float) -> int:
@@ -59,7 +60,9 @@ def killed(started: Started, directory: pathlib.Path, beyond: int, delay: float)
     return checkpoint_steps(directory)[-1]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", [pytest.param(r, marks=[pytest.mark.thorough] * (r in OTHERS)) for r in RULES]
+)
 def test_killed_and_started_again_gives_the_same_bits(request, cli, tmp_path, rule):
     """Once by default, ten times with `--thorough`, at any moment: steps, validations, saving."""
     kills = 10 if request.config.getoption("--thorough") else 1
