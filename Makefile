@@ -31,10 +31,10 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed-test lint types
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-# Every row of the conformance tests, of which `make test` runs what has every setting in it; ten
-# kills of a run of every rule instead of one.
+# Every row of the long tables, of which `make test` runs what has every setting in it; ten kills of
+# a run of every rule instead of one.
 thorough: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --thorough tests/conformance tests/system/test_resume.py
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --thorough tests/conformance tests/system
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
