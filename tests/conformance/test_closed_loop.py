@@ -279,7 +279,7 @@ def test_rows_of_kalman_filters_go_through_the_loop(row: str, fed: bool) -> None
     net = assembled(network).model.networks[0]
     layers = {place: Layer(place) for place in places(net)}
     trajectory = network.unroll(major("x"), given=tf.transpose(BATCH["given"]))
-    found = output_rows(Place(net, "a"), layers, trajectory)
+    found = output_rows(Place(net, "a"), layers, trajectory, last=STEPS)
     with tf.GradientTape(persistent=True) as tape:
         outputs, _ = Plain(network, UNEVEN)(major("x"), network.initial_state(SIZE))
         chosen = tf.transpose(outputs[-2], [0, 2, 1])[-1]  # [K, B] of the last step

@@ -195,6 +195,38 @@ def test_any_gradient_is_preconditioned_by_what_arrives(row: str) -> None:
             np.testing.assert_allclose(got[p.ref()], want, atol=1e-9 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize(
+    "given,readout",
+    [
+        ({"strategy": "inputs"}, True),
+        ({"strategy": "inputs"}, False),
+        ({"strategy": "outputs"}, False),
+        ({"strategy": "outputs", "alignment": "published"}, False),
+        ({"strategy": "outputs", "feedback": Feedback("random")}, True),
+        ({"strategy": "jacobian"}, True),
+        ({"strategy": "jacobian"}, False),
+        ({"strategy": "scaled_jacobian", "groups": "node"}, True),
+    ],
+)
+def test_rows_of_last_steps_are_those_of_a_loss_that_looks_there_alone(
+    given: dict, readout: bool, window: int | None
+) -> None:
+    ends = [stop - 1 for _, stop in RLS(window=window).windows(STEPS)]
+    cases = [
+        Case("mixed", RLS(kernel=KERNEL, window=window, rows=rows, **given), readout, rows == "all")
+        for rows in ("last", "all")
+    ]
+    before = [v.numpy() for v in cases[0].rule.assigned(cases[0].modules)]
+    cases[1].batch["mask"] = tf.constant(np.isin(np.arange(STEPS), ends) & np.ones([SIZE, 1], bool))
+    for case in cases:
+        case.run()
+    one, other = ([v.numpy() for v in c.rule.assigned(c.modules)] for c in cases)
+    assert max(np.abs(new - old).max() for new, old in zip(one[:-2], before, strict=False)) > 1e-3
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
 def masked(cell: Cell, parameter: tf.Variable, values: np.ndarray) -> np.ndarray:
     """Without autapses."""
     recurrent = cell.recurrent is not None and parameter is cell.recurrent.kernel

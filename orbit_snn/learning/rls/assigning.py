@@ -65,7 +65,7 @@ class Assigning:
         trajectories = done.trajectories
         errors = errors_of(self._taught, self._modules, batch, trajectories, done.before, slopes)
         if self._last_alone:
-            errors = {place: _only_last(each) for place, each in errors.items()}
+            errors = {place: Errors(*(x[-1:] for x in each)) for place, each in errors.items()}
         window = Window(trajectories, errors, filters)
         found = {problem.name: problem.rows(window) for problem in self._problems}
         after = {name: kept for name, (_, kept) in found.items() if kept is not None}
@@ -104,13 +104,6 @@ class Assigning:
             tf.add_n(traces),
             tf.add_n(ratios) / len(ratios),
         )
-
-
-def _only_last(errors: Errors) -> Errors:
-    """Errors of which those of the last step alone count."""
-    steps = errors.weight.shape[0]
-    last = tf.one_hot(steps - 1, steps, dtype=errors.weight.dtype)[:, tf.newaxis]
-    return Errors(errors.error, last * errors.weight)
 
 
 def _weighted(rows: Rows) -> Rows:

@@ -35,6 +35,11 @@ class Errors(NamedTuple):
     error: tf.Tensor
     weight: tf.Tensor
 
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.error.shape[0]
+
 
 class _Slopes(NamedTuple):
     """First and second derivatives of a loss by the outputs of one place; None for zeros."""

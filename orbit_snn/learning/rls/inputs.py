@@ -82,11 +82,12 @@ class FilteredInputs(Linear):
         """See `Problem.rows`."""
         layer, errors = self._layer, window.errors[self._layer.place]
         trajectory = layer.place.trajectory(window.trajectories)
-        seen = self._response(layer.arriving(trajectory), window.filters[self.name])
+        whole = self._response(layer.arriving(trajectory), window.filters[self.name])
         given = self._response(trajectory.currents, self._response.start(trajectory.initial))
-        now = tf.matmul(flat(seen), layer.weights())
-        error = flat(errors.error) + now - flat(given)
-        return Rows((flat(seen),), error, flat(errors.weight)), seen[-1]
+        seen = flat(whole[-errors.steps :])
+        now = tf.matmul(seen, layer.weights())
+        error = flat(errors.error) + now - flat(given[-errors.steps :])
+        return Rows((seen,), error, flat(errors.weight)), whole[-1]
 
     def corrected(
         self, state: GraphState, kept: tf.Tensor | None, weights: Sequence[tf.Tensor]
@@ -117,7 +118,7 @@ class OwnInputs(Problem):
         """See `Problem.rows`."""
         errors = window.errors[self._layer.place]
         trajectory = self._layer.place.trajectory(window.trajectories)
-        seen = synapse_rows(self._layer, trajectory)
+        seen = synapse_rows(self._layer, trajectory, errors.steps)
         return Rows((seen,), flat(errors.error), flat(errors.weight)), None
 
     def regressors(self, rows: Rows) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:

@@ -17,24 +17,27 @@ from orbit_snn.learning.rls.layers import Layer
 from orbit_snn.types import CellTrajectory, OutputGradients, Trajectory
 
 
-def synapse_rows(layer: Layer, trajectory: CellTrajectory) -> tf.Tensor:
+def synapse_rows(layer: Layer, trajectory: CellTrajectory, last: int) -> tf.Tensor:
     """Derivative of each neuron's output by its own synapses, the others' outputs as they are.
 
+    Args:
+      layer: onto the neurons.
+      trajectory: of the neurons.
+      last: of how many of the last steps, S.
+
     Returns:
-      `[T B, M, N]`: of the output of neuron n at a step by its synapse m, through the
+      `[S B, M, N]`: of the output of neuron n at a step by its synapse m, through the
       neuron's own memory from the first step of the window on: eligibility traces.
     """
     steps, size, units = trajectory.outputs.shape
-    seeds = tf.broadcast_to(
-        tf.eye(steps, dtype=layer.dtype)[:, :, tf.newaxis], [steps, steps, units]
-    )
-    doutputs = _for_every_example(seeds, size)
-    back = _reverse(layer.place.cell, _repeated(trajectory, steps), doutputs, couple=False)
-    return _rows(layer, trajectory, back.currents, steps)
+    chosen = tf.eye(steps, dtype=layer.dtype)[:, -last:, tf.newaxis]
+    doutputs = _for_every_example(tf.broadcast_to(chosen, [steps, last, units]), size)
+    back = _reverse(layer.place.cell, _repeated(trajectory, last), doutputs, couple=False)
+    return _rows(layer, trajectory, back.currents, last)
 
 
 def output_rows(
-    place: Place, layers: Mapping[Place, Layer], trajectory: Trajectory
+    place: Place, layers: Mapping[Place, Layer], trajectory: Trajectory, last: int
 ) -> dict[Place, tf.Tensor]:
     """Derivative of every output of one cell or readout by all synapses on the way to it.
 
@@ -42,20 +45,22 @@ def output_rows(
       place: whose outputs.
       layers: trained ones of its network.
       trajectory: of the network.
+      last: of how many of the last steps, S.
 
     Returns:
-      `[T K B, M, N]` for each layer; those that the output does not depend on are left out.
+      `[S K B, M, N]` for each layer; those that the output does not depend on are left out.
     """
     node, network = place.node, place.node.module
     own = place.trajectory({node.name: trajectory})
     steps, size, outputs = own.outputs.shape
-    count = steps * outputs
-    seeds = tf.reshape(tf.eye(count, dtype=place.cell.neuron.dtype), [count, steps, outputs])
+    count = last * outputs
+    every = tf.eye(steps * outputs, dtype=place.cell.neuron.dtype)
+    seeds = tf.reshape(every[-count:], [count, steps, outputs])
     signal: Any = _for_every_example(tf.transpose(seeds, [1, 0, 2]), size)
     if network.steps_together(trajectory):
         return _together(place, layers, trajectory, signal, count)
-    last = len(network.cells) - 1 if isinstance(place.key, str) else place.key
-    path = [Place(node, index) for index in reversed(range(last + 1))]
+    top = len(network.cells) - 1 if isinstance(place.key, str) else place.key
+    path = [Place(node, index) for index in reversed(range(top + 1))]
     found = {}
     for each in [place, *path] if isinstance(place.key, str) else path:
         cell_trajectory = each.trajectory({node.name: trajectory})

@@ -54,7 +54,8 @@ class Outputs(Problem):
         error, weight = [], []
         for place in self._taught:
             errors = window.errors[place]
-            found = output_rows(place, self._layers, window.trajectories[place.node.name])
+            trajectory = window.trajectories[place.node.name]
+            found = output_rows(place, self._layers, trajectory, errors.steps)
             flat = tf.reshape(tf.transpose(errors.error, [0, 2, 1]), [-1, 1])
             for each, layer in self._layers.items():
                 zeros = tf.zeros([flat.shape[0], layer.synapses, layer.units], layer.dtype)

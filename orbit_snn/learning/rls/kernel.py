@@ -95,7 +95,7 @@ class Absorbed(NamedTuple):
       gains: K of every part, `[..., n, B]`.
       remaining: of every part, what the block's errors shrink by: `E+ = remaining E`,
         `[..., B, B]`.
-      least: the smallest `x P x^T` of its rows, `[]`.
+      least: the smallest `x P x^T` of its rows that are not 0, `[]`.
       positive: whether none is below 0, by more than rounds off in `lambda / kappa + x P x^T`;
         otherwise P is no covariance any more.
     """
@@ -183,7 +183,7 @@ def absorb(
         new = _downdated(kernel, matrix, x, own, factor, half, noise, rest)
         updated.append(_relaxed(kernel, _forgotten(kernel, new, forgetting)))
         remaining.append(noise * _solve_spd_factor(factor, _identity_like(factor)))
-    least = tf.reduce_min([tf.reduce_min(tf.linalg.diag_part(each.quadratic)) for each in seen])
+    least = tf.reduce_min([_least(tf.linalg.diag_part(each.quadratic)) for each in seen])
     rounding = noise * least.dtype.as_numpy_dtype(np.finfo(least.dtype.as_numpy_dtype).eps)
     return Absorbed(tuple(updated), tuple(gains), tuple(remaining), least, least >= -rounding)
 
@@ -267,6 +267,13 @@ def _regularised(kernel: Kernel, matrix: tf.Tensor, step: tf.Tensor) -> tf.Tenso
     half = _solve_lower(factor, tf.linalg.matrix_transpose(seen.gain))
     new = _downdated(kernel, matrix, rows, seen, factor, half, noise, None)
     return _forgotten(kernel, new, kernel.forgetting)
+
+
+def _least(squares: tf.Tensor) -> tf.Tensor:
+    """The smallest, without those that are 0 as of rows that do not count; 0 where all are."""
+    largest = squares.dtype.max
+    found = tf.reduce_min(tf.where(squares == 0.0, largest, squares))
+    return tf.where(found == largest, tf.zeros_like(found), found)
 
 
 def _joined(quadratic: tf.Tensor) -> tf.Tensor:

@@ -48,7 +48,8 @@ class Rates(Linear):
             errors = window.errors[place]
         else:
             errors = self._taught(self._feedback, place, window)
-        return Rows((flat(seen),), flat(errors.error), flat(errors.weight)), None
+        seen = flat(seen[-errors.steps :])
+        return Rows((seen,), flat(errors.error), flat(errors.weight)), None
 
     def _taught(self, feedback: FeedbackMatrices, place: Place, window: Window) -> Errors:
         """Errors of readouts, as they reach the population."""

@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
     Attributes:
       trajectories: of the networks.
-      errors: of the taught places.
+      errors: of the taught places, at the last steps of the window or at all of them.
       filters: what readouts remember of what arrived before the window, by problem.
     """
 
