@@ -5,6 +5,7 @@ its own arguments, exit code, output files and TensorFlow runtime: nothing has r
 Requests and replies are lines of JSON on the standard input and output.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -84,6 +85,7 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("experiments", "tasks.digits", "tasks.pattern_generation"):
         importlib.import_module(f"orbit_snn.{name}")
+    gc.freeze()  # or every child looks through all of TensorFlow as it ends, and copies its pages
     request = serve()
     if request is not None:
         become(request)
