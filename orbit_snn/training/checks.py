@@ -32,11 +32,11 @@ def check(task: Task, limit: int = 32) -> Shapes:
         an output of their own.
       GraphError: where shapes do not fit.
     """
-    modules, _, database = task
-    trained, spec = shapes_of(task), examples_of(task, "train").spec
-    for split in sorted(database.splits, key="train".__ne__):  # training examples first
-        examples = examples_of(task, split)
-        shapes = trained if examples.spec == spec else _shapes(modules, examples.spec)
+    modules, sets = task.training_modules, _sets(task)
+    first, *_ = sets
+    trained = _shapes(modules, first.spec)
+    for examples in sets:
+        shapes = trained if examples.spec == first.spec else _shapes(modules, examples.spec)
         _check_values(modules, examples, _labels(modules, shapes), limit)
         _check_pairs(modules, examples, limit)
     return trained
@@ -48,10 +48,15 @@ def shapes_of(task: Task) -> Shapes:
     Raises:
       DataError, GraphError: where the features do not fit each other or the model.
     """
-    modules, _, database = task
-    if "train" not in database.splits:
-        raise DataError(f"the database has the splits {', '.join(database.splits)}; add `train`.")
-    return _shapes(modules, examples_of(task, "train").spec)
+    return _shapes(task.training_modules, _sets(task)[0].spec)
+
+
+def _sets(task: Task) -> list[Examples]:
+    """Examples of every split, those to train on first."""
+    splits = task.database.splits
+    if "train" not in splits:
+        raise DataError(f"the database has the splits {', '.join(splits)}; add `train`.")
+    return [examples_of(task, split) for split in sorted(splits, key="train".__ne__)]
 
 
 def _shapes(modules: TrainingModules, spec: dict[str, tf.TensorSpec]) -> Shapes:
