@@ -91,6 +91,17 @@ def test_a_batch_of_opposite_samples_learns(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_rows_that_do_not_count_are_not_the_least(form):
+    rows = np.vstack([np.zeros(SIZE), np.eye(SIZE)[0], 3 * np.eye(SIZE)[1]])
+    constants = Kernel(alpha=2.0, numerics=form)
+    matrix = kernel.initial(constants, [SIZE, SIZE], tf.float64)
+    for taken, least in ((rows, 0.5), (rows[:1], 0.0)):
+        done = kernel.absorb(constants, [matrix], [tf.constant(taken)], tf.constant(0))
+        np.testing.assert_allclose(done.least, least, rtol=1e-9)
+        assert done.positive
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_process_noise_is_a_random_walk_of_weights(form):
     """A Kalman filter in covariance form, in the words of any textbook."""
     noise, weight, alpha = 0.02, 1.5, 0.7

@@ -34,6 +34,7 @@ from orbit_snn.training.trainer import Trainer
 from tests.conformance import programs
 from tests.conformance.pretend_tpu import COLLECTIVES, pretend_tpu, traced
 from tests.conformance.small_tasks import BATCH, MODELS, TASKS
+from tests.tables import leading
 
 CHUNK = 3
 AVERAGING = Kernel(0.95, alpha=3e-3, regularising_rows=1, averaging=True)
@@ -125,10 +126,6 @@ LEADING = {
     "stdp, largest",
     "mstdpet, steps",
 }
-TABLE = [
-    pytest.param(name, marks=[] if name in LEADING else pytest.mark.thorough) for name in RULES
-]
-
 
 pytestmark = pytest.mark.usefixtures("writing")
 
@@ -150,7 +147,7 @@ def assert_trained_statically(task: Task, rule: LearningRule) -> None:
 
 
 @pytest.mark.every_row
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", leading(RULES, LEADING))
 def test_a_training_step_is_one_static_program(name):
     row = RULES[name]
     assert_trained_statically(EVERY[row.task](), row.rule())

@@ -18,6 +18,7 @@ from tests.system.harness import (
     results,
     snapshot,
 )
+from tests.tables import leading
 
 RATE = "trainer.optimizer_config.learning_rate"
 CONSTANT = {f"{RATE}.type": "constant", f"{RATE}.constant.learning_rate": 1e-3}
@@ -82,9 +83,7 @@ def whole(cli, tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("number", leading([signal.SIGTERM, signal.SIGINT], [signal.SIGTERM]))
 def test_a_signal_ends_a_run_that_goes_on_as_if_nothing_had_been(cli, whole, tmp_path, number):
     """What looks at validations remembers, the best checkpoint included."""
     parts = tmp_path / "parts"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.system.jobs_replicas import CASES, SIZES, STEPS
+from tests.tables import leading
 
 ROWS = {
     "off": {},
@@ -15,21 +16,23 @@ ROWS = {
 # What no other case does in its place; all of them with --thorough.
 LEADING = {"bptt", "eprop factored", "eprop chunked", "stdp sum", "stdp windows", "rewarded"}
 LEADING |= {"rls inputs", "rls grad", "rls scaled_jacobian", "rls sparse"}
-PAIRS = [
-    pytest.param(
-        "2 replicas", case, marks=[] if case in LEADING else pytest.mark.thorough, id=f"2-{case}"
-    )
-    for case in CASES
-]
-PAIRS += [(row, "rls grad") for row in ("one_device", "1 replica", "4 replicas")]
+TWO = leading([f"2 replicas, {case}" for case in CASES], [f"2 replicas, {c}" for c in LEADING])
+FOUR = "4 replicas, rls grad"
+ALONE = ["one_device, rls grad", "1 replica, rls grad"]
+
+
+def split(pair):
+    """Row and case."""
+    row, _, case = pair.partition(", ")
+    return row, case
 
 
 @pytest.fixture(scope="module")
 def curves(request, server, data_dir, tmp_path_factory):
     """What `jobs_replicas.curves` gives, by row and case; a process for each row."""
     here = [item for item in request.session.items if item.path == request.path]
-    asked = [item.callspec.params for item in here if "curves" in item.fixturenames]
-    ours = {(own["row"], own["case"]) for own in asked}
+    asked = {item.callspec.params["pair"] for item in here if "curves" in item.fixturenames}
+    ours = {split(pair) for pair in asked}
     pairs = sorted(ours | {("off", case) for _, case in ours})
     started = {
         row: server.begin(
@@ -46,8 +49,9 @@ def curves(request, server, data_dir, tmp_path_factory):
     return {(row, case): found[row][case] for row, case in pairs}
 
 
-@pytest.mark.parametrize(("row", "case"), PAIRS)
-def test_the_curve_is_the_same(curves, row, case):
+@pytest.mark.parametrize("pair", [*TWO, FOUR, *ALONE])
+def test_the_curve_is_the_same(curves, pair):
+    row, case = split(pair)
     one, other = curves["off", case], curves[row, case]
     assert other["replicas"] == int(row[0]) if row[0].isdigit() else 1
     assert len(one["losses"]) == STEPS and one["change"] > 1e-6
@@ -56,9 +60,9 @@ def test_the_curve_is_the_same(curves, row, case):
         np.testing.assert_allclose(value, own, rtol=0, atol=1e-9 * max(1.0, np.abs(own).max()))
 
 
-@pytest.mark.parametrize(("row", "case"), [*PAIRS[: len(CASES)], PAIRS[-1]])
-def test_replicas_hold_the_same_bits(curves, row, case):
-    assert curves[row, case]["differing"] == []
+@pytest.mark.parametrize("pair", [*TWO, FOUR])
+def test_replicas_hold_the_same_bits(curves, pair):
+    assert curves[split(pair)]["differing"] == []
 
 
 METRICS = {"mse", "rmse", "rsq", "var", "std", "comb", "weighted", "squared", "nmse", "rates"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.system.harness import Started, assert_same_variables, checkpoint_steps, results
+from tests.tables import leading
 
 BASE = {"trainer.max_to_keep": 3, "task.encoding": "poisson"}
 RULES = {
@@ -48,7 +49,7 @@ RULES = {
         "learning.plasticity.step_reduction": "mean",
     },
 }
-OTHERS = {"bptt", "tbptt"}  # test_faults.py and tests/test_training.py start those again
+LEADING = set(RULES) - {"bptt", "tbptt"}  # test_faults.py and test_training.py resume those
 
 
 def killed(started: Started, directory: pathlib.Path, beyond: int, delay: float) -> int:
@@ -60,9 +61,7 @@ def killed(started: Started, directory: pathlib.Path, beyond: int, delay: float)
     return checkpoint_steps(directory)[-1]
 
 
-@pytest.mark.parametrize(
-    "rule", [pytest.param(r, marks=[pytest.mark.thorough] * (r in OTHERS)) for r in RULES]
-)
+@pytest.mark.parametrize("rule", leading(RULES, LEADING))
 def test_killed_and_started_again_gives_the_same_bits(request, cli, tmp_path, rule):
     """Once by default, ten times with `--thorough`, at any moment: steps, validations, saving."""
     kills = 10 if request.config.getoption("--thorough") else 1

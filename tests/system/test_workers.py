@@ -14,9 +14,11 @@ from orbit_snn.cluster import Cluster, read_cluster
 from orbit_snn.configuration import ConfigError
 from orbit_snn.runtime import RuntimeConfig, build_strategy
 from tests.system.harness import assert_same_variables, checkpoint_steps
+from tests.tables import leading
 
 WORKERS = {"runtime.distribution_strategy": "multi_worker_mirrored"}
-CASES = ["eprop factored", "rls inputs", "stdp sum"]
+CASES = ["eprop factored", "rls inputs", "stdp sum", "bptt"]
+LEADING = CASES[:-1]  # bptt gives gradients as eprop does
 
 
 def clusters(workers=2):
@@ -33,14 +35,15 @@ def config(addresses, index, **more):
 
 
 @pytest.fixture(scope="module")
-def curves(server, data_dir, tmp_path_factory):
+def curves(request, server, data_dir, tmp_path_factory):
     """What `jobs_workers.curves` gives on each of two workers, and in a process without others."""
+    cases = CASES if request.config.getoption("--thorough") else LEADING
 
     def begin(name, kind, **environment):
         return server.begin(
             "jobs_workers.curves",
             environment,
-            cases=CASES,
+            cases=cases,
             runtime={"distribution_strategy": kind},
             data_dir=str(data_dir),
             directory=str(tmp_path_factory.mktemp(name)),
@@ -51,7 +54,7 @@ def curves(server, data_dir, tmp_path_factory):
     return [process.result() for process in started]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", leading(CASES, LEADING))
 def test_two_workers_learn_what_one_process_learns(curves, case):
     chief, other, alone = (found[case] for found in curves)
     assert (chief["replicas"], alone["replicas"]) == (2, 1)
