@@ -29,6 +29,7 @@ setup(
         "numpy",
         "pyyaml",
         "scikit-learn",
+        "scipy",
         "tensorboard~=2.20.0",
         "tensorflow~=2.20.0",
         "tensorflow-datasets",

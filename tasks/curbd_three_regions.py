@@ -4,6 +4,11 @@ The data are made by three random networks that drive each other weakly; a seque
 constant pattern another. A network of one unit for each recorded neuron is fitted to them
 (CURBD, Perich et al. 2020), and its currents from region to region are drawn. `pvar` is the part of
 the variance of all samples, around their common mean, that the fit explains.
+
+The fitted network's steps are shorter than the data's; between samples its targets are a cubic
+spline through the potentials. With `alignment=own_current` it learns the currents that lead along
+them. What was published (`configs/curbd_three_regions/published.yaml`) learns from rates, at the
+samples alone, and does not fit all data well: chaos drives a free run away from a loose fit.
 """
 
 import dataclasses
@@ -14,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
+from scipy.interpolate import CubicSpline
 
 from orbit_snn import experiments, unroll
 from orbit_snn.cells import Cell
@@ -75,9 +81,10 @@ class CurbdConfig(experiments.TaskConfig):
         database = Database({split: fitting.examples(split) for split in SPLITS})
         network = self._network(seed, dtype)
         net = NetworkNode("network", InputNode("inputs"), network)
-        rates = During("rates", net.cell0, "sampled", db_name="activity")
+        rates = During("rates", net.cell0, "known", db_name="activity")
+        samples = During("samples", net.cell0, "sampled", db_name="activity")
         loss = MSE.of_node(rates)
-        metrics = {"loss": loss, "pvar": 1.0 - loss / Var(rates.true)}
+        metrics = {"loss": loss, "pvar": 1.0 - MSE.of_node(samples) / Var(samples.true)}
 
         def draw(values: Mapping[LossNode, Any]) -> dict[str, Figure]:
             weights = network.cells[0].recurrent.weights()[0].numpy()  # type: ignore[union-attr]
@@ -133,10 +140,11 @@ def recorded(config: CurbdConfig, seed: int) -> np.ndarray:
 
 
 class FittedData:
-    """Sequences for the fitted network: `inputs` and `activity` `[T, N]`, `sampled` `[T]`.
+    """Sequences for the fitted network: `inputs` and `activity` `[T, N]`, two masks `[T]`.
 
-    The first step's input takes every unit to its first sample; later ones are noise, other noise
-    in every pass, and none for evaluation.
+    A sample is the last of its `steps_per_sample` steps (`sampled`). The network is at rest until
+    the first one, to which an input takes every unit; from it on the activity is `known`. Noise is
+    other noise in every pass, and none for evaluation.
 
     Args:
       config: of the task.
@@ -148,11 +156,14 @@ class FittedData:
         self._config = config
         self._dtype = dtype
         every = config.steps_per_sample
-        self._activity = np.repeat(data, every, axis=0)
-        self._sampled = np.arange(len(self._activity)) % every == every - 1
+        steps, first = np.arange(len(data) * every), every - 1
+        potentials = CubicSpline(steps[first::every], np.arctanh(data))
+        self._activity = np.tanh(potentials(np.maximum(steps, first)))
+        self._known = steps >= first
+        self._sampled = steps % every == first
         leak = SAMPLE_S / every / TAU_S
         self._first = np.zeros_like(self._activity)
-        self._first[0] = np.arctanh(data[0]) / leak
+        self._first[first] = np.arctanh(data[0]) / leak
 
     def examples(self, split: str) -> Examples:
         """Endless ones to train on; one to evaluate."""
@@ -167,6 +178,7 @@ class FittedData:
         return {
             "inputs": inputs,
             "activity": tf.constant(self._activity, self._dtype),
+            "known": tf.constant(self._known),
             "sampled": tf.constant(self._sampled),
         }
 
@@ -225,5 +237,5 @@ def currents_figure(config: CurbdConfig, found: Mapping[tuple[str, str], np.ndar
 @experiments.register("curbd_three_regions")
 def curbd_three_regions() -> experiments.ExperimentConfig:
     """Three regions of 100 neurons, 12 s; 20 passes, P carried on, learning at every sample."""
-    rule = {"strategy": "outputs", "alignment": "published", "window": 5}
+    rule = {"strategy": "outputs", "alignment": "own_current", "window": 5, "rows": "all"}
     return least_squares(CurbdConfig(), rule, passes=20, interval=5)

@@ -118,6 +118,30 @@ def train_once(experiment: str, rule: str, override: str, seed: int) -> dict[str
     return {"seed": seed, "step": 1, "metrics": metrics}
 
 
+def fitted(experiment: str, rule: str, override: str, seed: int) -> dict[str, Any]:
+    """What passes over the one sequence of a task explain.
+
+    The fifth and the last while they learn, and the network on its own after them.
+    """
+    import tensorflow as tf
+
+    from orbit_snn import experiments
+    from orbit_snn.training.evaluator import Evaluator
+
+    config = load(experiment, rule, override, seed)
+    passes = config.trainer.train_steps
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        run = experiments.build_run(config, directory)
+        evaluator = Evaluator(*run.task, "test", 1)
+        for step in range(1, passes + 1):
+            pvar = run.trainer.train(tf.constant(1))["pvar"]
+            if step in (5, passes):
+                alone = evaluator.evaluate(tf.constant(evaluator.batches))["pvar"]
+                found |= {f"pvar_{step}": float(pvar), f"free_{step}": float(alone)}
+    return {"seed": seed, "step": passes, "metrics": found}
+
+
 def small_networks(study: str, seed: int) -> dict[str, Any]:
     """A study of `tools.small_networks`."""
     from orbit_snn.tools import small_networks
@@ -168,7 +192,8 @@ STUDIES: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "lorenz": ("rmse", lambda o, s: train_once("lorenz", "theta", o, s)),
     "small_tanh_networks": ("grad", lambda o, s: small_networks("tanh_study", s)),
     "small_spiking_networks": ("grad", lambda o, s: small_networks("spiking_study", s)),
-    "curbd_three_regions": ("pvar", lambda o, s: run_config("curbd_three_regions", "rls", o, s)),
+    "curbd_three_regions": ("pvar_5", lambda o, s: fitted("curbd_three_regions", "rls", o, s)),
+    "curbd_published": ("pvar_5", lambda o, s: fitted("curbd_three_regions", "published", o, s)),
     "diehl_cook": ("accuracy", lambda o, s: run_config("diehl_cook", "stdp", o, s)),
     "reward_timing": ("in_window", lambda o, s: run_config("reward_timing", "mstdpet", o, s)),
     "evidence_accumulation_bptt": (

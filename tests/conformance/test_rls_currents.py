@@ -1,4 +1,4 @@
-"""Least squares of currents (`alignment=current`): targets are turned into what would make them."""
+"""Least squares of currents (`current`, `own_current`): targets are turned into what makes them."""
 
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from orbit_snn.graph import GraphError, InputNode, NetworkNode
 from orbit_snn.learning import RLS, Kernel
 from orbit_snn.learning.base import window_of
 from orbit_snn.learning.rls.inversion import inversion
+from orbit_snn.learning.rls.options import OF_CURRENTS
 from orbit_snn.networks import Network
 from orbit_snn.neurons import LIF, LeakyTanh, Neuron
 from tests.conformance import zoo
@@ -98,10 +99,24 @@ def test_it_is_the_exact_solution_whatever_the_windows(window, passes):
     np.testing.assert_allclose(rule.matrices["net.cell0"][0], p, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("window", [None, 4, 1])
+@pytest.mark.parametrize("passes", [1, 3])
+def test_currents_from_the_rates_of_the_network_itself(window, passes):
+    data, u, weights = np.tanh(draw(1, STEPS, N)), draw(2, STEPS, N), draw(3, N, N)
+    want, p = oracle.curbd_own_current(data, weights, u, LEAK, window or STEPS, ALPHA, passes)
+    recurrent = Dense(N, N, initializer=lambda *_: tf.constant(weights), **KIND)
+    network = onto_itself(LeakyTanh(N, tau_mem_ms=TAU, **KIND), recurrent)
+    rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment="own_current")
+    learn(network, rule, {"x": u[np.newaxis], "y": data[np.newaxis]}, passes)
+    np.testing.assert_allclose(recurrent.kernel, want, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(rule.matrices["net.cell0"][0], p, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("alignment", OF_CURRENTS)
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("row", ["leaky-tanh", "leaky-tanh-gain", "leaky-integrator", "mixed-rate"])
-def test_every_neuron_that_can_be_turned_around(row, sparse):
-    """Sequences that end early, and windows that cut them."""
+def test_every_neuron_that_can_be_turned_around(row, sparse, alignment):
+    """Sequences that end early, and windows that cut them, where regressors do not follow W."""
     size, known = 3, zoo.BY_NAME[row]
     neuron = known.library(N, tf.float64)
     settings = [known.settings] * N
@@ -120,11 +135,15 @@ def test_every_neuron_that_can_be_turned_around(row, sparse):
     weights = np.vstack([recurrent.weights()[0].numpy(), recurrent.bias.numpy()[None]])
     lengths = STEPS - 2 * np.arange(size)[:, None]
     real = np.arange(STEPS) < lengths
-    rule = RLS("outputs", Kernel(alpha=ALPHA), 5, alignment="current")
+    window = 5 if alignment == "current" else None
+    rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment=alignment)
     batch = {"x": u, "y": np.where(real[..., None], rates, 7.0), "mask": real}
-    learn(onto_itself(neuron, recurrent), rule, batch, mask="mask")
+    network = onto_itself(neuron, recurrent)
+    own = network.unroll(tf.constant(u.transpose(1, 0, 2))).cells[0].previous_outputs.numpy()
+    learn(network, rule, batch, mask="mask")
     before = np.concatenate([np.zeros((size, 1, N)), h[:, :-1]], axis=1)
     seen = np.where(bent, np.tanh(before), before)
+    seen = seen if alignment == "current" else own.transpose(1, 0, 2)
     x = np.concatenate([seen, np.ones((size, STEPS, 1))], axis=2)[real]
     y = ((h - decay * before) / drive - u)[real]
     got = np.vstack([recurrent.weights()[0].numpy(), recurrent.bias.numpy()[None]])
@@ -145,22 +164,24 @@ def test_a_neuron_that_the_library_does_not_know():
     np.testing.assert_allclose(recurrent.kernel, weights, rtol=0, atol=1e-5)
 
 
-def test_a_row_needs_two_steps_that_the_loss_looks_at():
+@pytest.mark.parametrize("alignment", OF_CURRENTS)
+def test_a_row_needs_two_steps_that_the_loss_looks_at(alignment):
     every_second = np.arange(STEPS)[np.newaxis] % 2 == 1
     batch = {"x": draw(1, 1, STEPS, N), "y": np.tanh(draw(2, 1, STEPS, N)), "mask": every_second}
-    rule = RLS("outputs", Kernel(alpha=ALPHA), 3, alignment="current")
+    rule = RLS("outputs", Kernel(alpha=ALPHA), 3, alignment=alignment)
     recurrent = Dense(N, N, **KIND)
     before = recurrent.kernel.numpy()
     learn(onto_itself(LeakyTanh(N, **KIND), recurrent), rule, batch, mask="mask")
     np.testing.assert_array_equal(recurrent.kernel, before)
 
 
+@pytest.mark.parametrize("alignment", OF_CURRENTS)
 @pytest.mark.parametrize("window", [None, 4])
-def test_compiled(window):
+def test_compiled(window, alignment):
     batch = {"x": draw(1, 2, 8, N), "y": np.tanh(draw(2, 2, 8, N))}
     found = []
     for compiled in (False, True):
-        rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment="current")
+        rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment=alignment)
         network = onto_itself(LeakyTanh(N, **KIND), Dense(N, N, seed=1, **KIND))
         found.append(learn(network, rule, batch, compiled=compiled).kernel.numpy())
     np.testing.assert_allclose(*found, rtol=0, atol=1e-10)
@@ -189,6 +210,8 @@ def test_one_pass_explains_more_than_one_of_rates():
     data = np.clip(data, -0.999, 0.999)
     previous, current = (explained(each, data, wave) for each in ("previous", "current"))
     assert current > 0.95 and current > previous
+    passes = [explained(each, data, wave, 3) for each in ("previous", "own_current")]
+    assert passes[1] > 0.99 and passes[1] > passes[0]
 
 
 def test_which_neurons_can_be_turned_around():
@@ -209,22 +232,24 @@ def test_a_number_has_an_inverse_up_to_its_last_bits():
     assert np.isnan(outside).all()
 
 
-def test_targets_out_of_range_are_named():
+@pytest.mark.parametrize("alignment", OF_CURRENTS)
+def test_targets_out_of_range_are_named(alignment):
     batch = {"x": draw(1, 1, STEPS, N), "y": np.tanh(draw(2, 1, STEPS, N))}
     batch["y"][0, 9, 2] = 1.0
-    rule = RLS("outputs", Kernel(alpha=ALPHA), 4, alignment="current")
+    rule = RLS("outputs", Kernel(alpha=ALPHA), 4, alignment=alignment)
     learn(onto_itself(LeakyTanh(N, **KIND), Dense(N, N, **KIND)), rule, batch)
     message = rule.problem()
     assert "in update 2 of the run" in message
-    assert "targets inside of what the neurons can put out (alignment=current)" in message
+    assert f"targets inside of what the neurons can put out (alignment={alignment})" in message
     assert np.isfinite(rule.matrices["net.cell0"][0]).all()
 
 
-def test_what_cannot_be_turned_around_is_refused():
+@pytest.mark.parametrize("alignment", OF_CURRENTS)
+def test_what_cannot_be_turned_around_is_refused(alignment):
     batch = {"x": draw(1, 1, STEPS, N), "y": draw(2, 1, STEPS, N)}
-    rule = RLS("outputs", alignment="current")
+    rule = RLS("outputs", alignment=alignment)
     network = onto_itself(LIF(N, **KIND), Dense(N, N, **KIND))
     with pytest.raises(GraphError, match="of `net.cell0` around, .* use alignment=previous"):
         prepared(network, rule, batch)
     with pytest.raises(ValueError, match="rows=last looks at one of each window; use rows=all"):
-        RLS("outputs", rows="last", alignment="current")
+        RLS("outputs", rows="last", alignment=alignment)

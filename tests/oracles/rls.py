@@ -196,6 +196,25 @@ def curbd_current(data: Arr, j: Arr, a, u=0.0, alpha=1.0, passes=1, clip=0.999) 
     return ridge([r[:-1]] * passes, [(h[1:] - (1 - a) * h[:-1]) / a - u] * passes, j, alpha)
 
 
+def curbd_own_current(data: Arr, j: Arr, u: Arr, a, block, alpha=1.0, passes=1, clip=0.999) -> Pair:
+    """(2.5 with the regressors of 2.4) c* as in `curbd_current`, from h* = 0 before the first step
+    on; the network itself starts at 0 in every pass and runs with J, which learns after every block
+    of steps from r_t-1 J + u_t -> c*_t. data, u [T, N]; returns J, P."""
+    h_star = np.arctanh(np.clip(data, -clip, clip))
+    c_star = (h_star - (1 - a) * np.vstack([np.zeros(len(j)), h_star[:-1]])) / a
+    p = np.eye(len(j)) / alpha
+    for _ in range(passes):
+        h = np.zeros(len(j))
+        for start in range(0, len(data), block):
+            rows = []
+            for t in range(start, min(start + block, len(data))):
+                r = np.tanh(h)
+                rows.append((r, r @ j + u[t] - c_star[t]))
+                h = (1 - a) * h + a * (r @ j + u[t])
+            j, p = block_update(j, p, *map(np.stack, zip(*rows, strict=True)))
+    return j, p
+
+
 def p_var(data: Arr, rates: Arr) -> float:
     """(2.5) 1 - |A - R|_F^2 / (n T std^2), both [T, n] (rates already at the data's steps)."""
     return float(1.0 - ((data - rates) ** 2).sum() / (data.size * data.std() ** 2))

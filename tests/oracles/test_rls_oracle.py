@@ -271,6 +271,29 @@ def test_curbd_current_is_exact():
     same(thrice, (once[0], once[1] / 3), 1e-9)
 
 
+def test_curbd_own_current_follows():
+    """Learning after every step takes the network, which J alone does not, along the data; one
+    update of all steps is ridge regression on what the network did."""
+    data, m, j = generated(n=8, u=0.3)
+    a, u = 0.1, np.full(data.shape, 0.3)
+    u[0] = np.arctanh(data[0]) / a
+
+    def alone(weights):
+        h = np.zeros((len(data) + 1, 8))
+        for t in range(len(data)):
+            h[t + 1] = (1 - a) * h[t] + a * (np.tanh(h[t]) @ weights + u[t])
+        return np.tanh(h)
+
+    assert_allclose(alone(m)[1:], data, atol=1e-12)
+    new, p = rls.curbd_own_current(data, j, u, a, len(data), 0.7)
+    h_star = np.vstack([np.zeros(8), np.arctanh(np.clip(data, -0.999, 0.999))])
+    c_star = (h_star[1:] - (1 - a) * h_star[:-1]) / a
+    same((new, p), rls.ridge([alone(j)[:-1]], [c_star - u], j, 0.7), 1e-9)
+    found, _ = rls.curbd_own_current(data, j, u, a, 1, 1e-2, passes=5)
+    before, after = (np.abs(alone(each)[1:] - data).mean() for each in (j, found))
+    assert after < 0.05 * before
+
+
 def test_spiking_force_orders():
     """(0.10, 2.6) Both fit a sine of 5 Hz at a small P0, only the exact order does at P0 = dt."""
     rng, dt, n, t = np.random.default_rng(0), 5e-4, 100, np.arange(3000)

@@ -17,6 +17,10 @@ Shapes = dict[str, list[tuple[tuple[int, ...], tf.DType]]]
 """Of P and its dtype, for each part of each problem."""
 
 
+OF_CURRENTS = ("current", "own_current")
+"""Alignments for which targets are turned into currents."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How least squares is to be set up; see `learning.rls.RLS`."""

@@ -71,17 +71,22 @@ class Currents(Linear):
 
         z*(t-1) W = c*(t) - u(t)
 
-    is linear in the weights, and this is least squares exactly. A row counts where the loss looks
-    at its step and at the one before; before the first step is the initial state of the neurons.
+    is linear in the weights, and this is least squares exactly. With the network's own outputs z in
+    place of z*(t-1), weights are found that make these currents from what the network does: the
+    targets are followed by a network on its own, whose deviations the neurons' leak lets go of. A
+    row counts where the loss looks at its step and at the one before; before the first step is the
+    initial state of the neurons.
 
     Args:
       layer: the recurrent connection.
       inverse: of its neurons.
+      own: whether regressors are the network's own outputs, and not the targets.
     """
 
-    def __init__(self, layer: Layer, inverse: Inversion):
+    def __init__(self, layer: Layer, inverse: Inversion, own: bool):
         super().__init__(layer)
         self._inverse = inverse
+        self._own = own
 
     def remember(self, batch_size: int) -> tf.Tensor:
         """Potentials of the last step, and 1 if the loss looked at it: `[B, N + 1]`."""
@@ -98,11 +103,13 @@ class Currents(Linear):
         known = tf.concat([found, tf.cast(there, found.dtype)], axis=-1)
         known = tf.concat([window.filters[self.name][tf.newaxis], known], axis=0)
         history, looked_at = known[..., :-1], known[..., -1] > 0.0
-        rates = self._inverse.outputs(history[:-1])
-        seen = layer.arriving(trajectory._replace(previous_outputs=rates))
-        other = seen - layer.arriving(trajectory)
-        error = trajectory.currents - self._inverse.currents(history[:-1], history[1:])
-        error = flat(error) + tf.matmul(flat(other), layer.weights())
+        seen = flat(layer.arriving(trajectory))
+        error = flat(trajectory.currents - self._inverse.currents(history[:-1], history[1:]))
+        if not self._own:
+            rates = self._inverse.outputs(history[:-1])
+            taught = flat(layer.arriving(trajectory._replace(previous_outputs=rates)))
+            error += tf.matmul(taught - seen, layer.weights())
+            seen = taught
         weight = tf.where(looked_at[:-1], errors.weight, tf.zeros_like(errors.weight))
         error = tf.where(flat(weight)[:, tf.newaxis] > 0.0, error, tf.zeros_like(error))
-        return Rows((flat(seen),), error, flat(weight)), known[-1]
+        return Rows((seen,), error, flat(weight)), known[-1]

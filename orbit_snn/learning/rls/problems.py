@@ -9,7 +9,7 @@ from orbit_snn.learning.rls.inputs import FilteredInputs, OwnInputs, linear_filt
 from orbit_snn.learning.rls.inversion import inversion
 from orbit_snn.learning.rls.kalman import Outputs
 from orbit_snn.learning.rls.layers import Layer
-from orbit_snn.learning.rls.options import Options
+from orbit_snn.learning.rls.options import OF_CURRENTS, Options
 from orbit_snn.learning.rls.outputs import Currents, Rates
 from orbit_snn.learning.rls.problem import Problem, gigabytes
 
@@ -47,11 +47,11 @@ def _outputs(
     recurrent = [place for place in taught if place.cell.recurrent is not None]
     if recurrent:
         return [_own_targets(options, each) for each in recurrent], None
-    if options.alignment == "current":
+    if options.alignment in OF_CURRENTS:
         names = " and ".join(f"`{place.name}`" for place in taught)
         raise GraphError(
-            "alignment=current fits a recurrent population to targets of its own, and the loss "
-            f"looks at {names}; use alignment=previous, or give the population targets."
+            f"alignment={options.alignment} fits a recurrent population to targets of its own, and "
+            f"the loss looks at {names}; use alignment=previous, or give the population targets."
         )
     problems: list[Problem] = []
     networks = tuple(node for node in modules.model.networks if any(p.node is node for p in taught))
@@ -75,16 +75,16 @@ def _outputs(
 def _own_targets(options: Options, place: Place) -> Problem:
     """The problem of a recurrent population that has targets itself."""
     layer = _trained(place, True)
-    if options.alignment != "current":
+    if options.alignment not in OF_CURRENTS:
         return Rates(layer, options.alignment == "published")
     inverse = inversion(place.cell.neuron)
     if inverse is None:
         raise GraphError(
-            f"alignment=current turns the neurons of `{place.name}` around, and their output is "
-            "no strictly increasing function of one state that the current enters affinely, as "
-            "that of spiking neurons is not; use alignment=previous."
+            f"alignment={options.alignment} turns the neurons of `{place.name}` around, and their "
+            "output is no strictly increasing function of one state that the current enters "
+            "affinely, as that of spiking neurons is not; use alignment=previous."
         )
-    return Currents(layer, inverse)
+    return Currents(layer, inverse, options.alignment == "own_current")
 
 
 def _derivatives(options: Options, taught: Sequence[Place]) -> Problem:

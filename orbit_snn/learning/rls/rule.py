@@ -15,7 +15,7 @@ from orbit_snn.learning.rls import kernel as rls_kernel
 from orbit_snn.learning.rls.assigning import Assigning
 from orbit_snn.learning.rls.gradient import Preconditioner
 from orbit_snn.learning.rls.kernel import Kernel
-from orbit_snn.learning.rls.options import Options, Solved, Solver
+from orbit_snn.learning.rls.options import OF_CURRENTS, Options, Solved, Solver
 from orbit_snn.types import Batch
 
 STRATEGIES = ("inputs", "outputs", "grad", "jacobian", "scaled_jacobian")
@@ -69,7 +69,9 @@ class RLS(LearningRule):
         which made it, `published` against those of its own step. `current` turns targets of the
         population, inside of its neurons' range, into the currents that would make them, with the
         targets of the step before as regressors: least squares exactly, which does not look at what
-        the network does on its own. A step counts where the loss looks at it and the one before.
+        the network does on its own. `own_current` makes the same currents from the network's own
+        rates, so that it stays with the targets where nobody corrects it. A step counts where the
+        loss looks at it and the one before.
       groups: of `scaled_jacobian`: `node` or `variable`.
       gradient: of `grad`: `bptt`, through the steps of a window, or `eprop`.
       trust: of `grad`: by how much a step, before the learning rate, may change a cell's currents
@@ -102,7 +104,7 @@ class RLS(LearningRule):
         for name, value, known in (
             ("strategy", strategy, STRATEGIES),
             ("rows", rows, ("all", "last")),
-            ("alignment", alignment, ("previous", "published", "current")),
+            ("alignment", alignment, ("previous", "published", *OF_CURRENTS)),
             ("groups", groups, ("node", "variable")),
             ("gradient", gradient, ("bptt", "eprop")),
         ):
@@ -118,10 +120,10 @@ class RLS(LearningRule):
             raise ValueError("rows=last is for strategies that solve; grad takes every step.")
         if corrected and strategy in ("grad", "jacobian", "scaled_jacobian"):
             raise ValueError(f"corrected is for strategies of readouts; {strategy} has none.")
-        if rows == "last" and strategy == "outputs" and alignment == "current":
+        if rows == "last" and strategy == "outputs" and alignment in OF_CURRENTS:
             raise ValueError(
-                "alignment=current needs two steps one after the other, and rows=last looks at one "
-                "of each window; use rows=all."
+                f"alignment={alignment} needs two steps one after the other, and rows=last looks "
+                "at one of each window; use rows=all."
             )
         if trust < 0.0:
             raise ValueError(f"trust is {trust}; expected 0 or more.")
@@ -233,8 +235,10 @@ class RLS(LearningRule):
         cure = "numerics=potter, or regularising_rows=1 with forgetting below 1"
         if self.kernel.numerics == "potter":
             cure = "regularising_rows=1, a larger alpha, or targets without NaN"
-        if self.strategy == "outputs" and self.options.alignment == "current":
-            cure = f"targets inside of what the neurons can put out (alignment=current), or {cure}"
+        alignment = self.options.alignment
+        if self.strategy == "outputs" and alignment in OF_CURRENTS:
+            inside = f"targets inside of what the neurons can put out (alignment={alignment})"
+            cure = f"{inside}, or {cure}"
         return (
             f"{how} in update {step} of the run; the weights of before are kept. Use {cure} "
             "(learning.rls.kernel)."
