@@ -34,10 +34,9 @@ def test_a_sequence_goes_through_all_samples_and_has_other_noise_in_every_pass()
     assert one["inputs"].shape == one["activity"].shape == (2000, 60)
     assert np.flatnonzero(one["sampled"])[:2].tolist() == [4, 9]
     assert np.flatnonzero(~one["known"]).tolist() == [0, 1, 2, 3]
-    data = curbd.recorded(config.task, derive(0, "data"))
-    np.testing.assert_allclose(one["activity"].numpy()[4::5], data, atol=1e-5)
+    data, got = curbd.recorded(config.task, derive(0, "data")), one["activity"].numpy()
+    np.testing.assert_allclose(got[4::5], data, atol=1e-5)
     middle = np.tanh(np.arctanh(data[:-1]) / 2 + np.arctanh(data[1:]) / 2)
-    got = one["activity"].numpy()
     np.testing.assert_allclose(got[6::5] / 2 + got[7::5] / 2, middle, atol=1e-2)
     assert not np.allclose(one["inputs"], other["inputs"])
     assert np.flatnonzero(np.any(held_out["inputs"] != 0.0, axis=1)).tolist() == [4]

@@ -86,27 +86,20 @@ def learn(network, rule, batch, passes=1, mask=None, compiled=False):
     return network.cells[0].recurrent
 
 
+@pytest.mark.parametrize("alignment", OF_CURRENTS)
 @pytest.mark.parametrize("window", [None, 4, 1])
 @pytest.mark.parametrize("passes", [1, 3])
-def test_it_is_the_exact_solution_whatever_the_windows(window, passes):
+def test_it_is_the_exact_solution_whatever_the_windows(window, passes, alignment):
+    """The regressors of `own_current` depend on the windows; those of `current` do not."""
     data, u, weights = np.tanh(draw(1, STEPS, N)), draw(2, STEPS, N), draw(3, N, N)
-    want, p = oracle.curbd_current(data, weights, LEAK, u[1:], ALPHA, passes)
+    if alignment == "current":
+        want, p = oracle.curbd_current(data, weights, LEAK, u[1:], ALPHA, passes)
+    else:
+        block = window or STEPS
+        want, p = oracle.curbd_own_current(data, weights, u, LEAK, block, ALPHA, passes)
     recurrent = Dense(N, N, initializer=lambda *_: tf.constant(weights), **KIND)
     network = onto_itself(LeakyTanh(N, tau_mem_ms=TAU, **KIND), recurrent)
-    rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment="current")
-    learn(network, rule, {"x": u[np.newaxis], "y": data[np.newaxis]}, passes)
-    np.testing.assert_allclose(recurrent.kernel, want, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(rule.matrices["net.cell0"][0], p, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("window", [None, 4, 1])
-@pytest.mark.parametrize("passes", [1, 3])
-def test_currents_from_the_rates_of_the_network_itself(window, passes):
-    data, u, weights = np.tanh(draw(1, STEPS, N)), draw(2, STEPS, N), draw(3, N, N)
-    want, p = oracle.curbd_own_current(data, weights, u, LEAK, window or STEPS, ALPHA, passes)
-    recurrent = Dense(N, N, initializer=lambda *_: tf.constant(weights), **KIND)
-    network = onto_itself(LeakyTanh(N, tau_mem_ms=TAU, **KIND), recurrent)
-    rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment="own_current")
+    rule = RLS("outputs", Kernel(alpha=ALPHA), window, alignment=alignment)
     learn(network, rule, {"x": u[np.newaxis], "y": data[np.newaxis]}, passes)
     np.testing.assert_allclose(recurrent.kernel, want, rtol=0, atol=1e-9)
     np.testing.assert_allclose(rule.matrices["net.cell0"][0], p, rtol=0, atol=1e-9)

@@ -188,12 +188,16 @@ def curbd(data, j, noise, a, dt_factor=1, p0=1.0, h0=None, regressor="previous",
     return j, p, rates
 
 
+def target_currents(h: Arr, a) -> Arr:
+    """(2.5) c*_t, which takes h_t to h_t+1 in a step of a = dt / tau: h [T, N] to [T - 1, N]."""
+    return (h[1:] - (1 - a) * h[:-1]) / a
+
+
 def curbd_current(data: Arr, j: Arr, a, u=0.0, alpha=1.0, passes=1, clip=0.999) -> Pair:
     """(2.5) Target "current": r_t J + u_t -> c*_t = (h_t+1 - (1 - a) h_t) / a, h = arctanh(clipped
     data [T, N]), r = clipped data, u [T - 1, N] or 0: exact least squares. Returns J, P."""
     r = np.clip(data, -clip, clip)
-    h = np.arctanh(r)
-    return ridge([r[:-1]] * passes, [(h[1:] - (1 - a) * h[:-1]) / a - u] * passes, j, alpha)
+    return ridge([r[:-1]] * passes, [target_currents(np.arctanh(r), a) - u] * passes, j, alpha)
 
 
 def curbd_own_current(data: Arr, j: Arr, u: Arr, a, block, alpha=1.0, passes=1, clip=0.999) -> Pair:
@@ -201,7 +205,7 @@ def curbd_own_current(data: Arr, j: Arr, u: Arr, a, block, alpha=1.0, passes=1, 
     on; the network itself starts at 0 in every pass and runs with J, which learns after every block
     of steps from r_t-1 J + u_t -> c*_t. data, u [T, N]; returns J, P."""
     h_star = np.arctanh(np.clip(data, -clip, clip))
-    c_star = (h_star - (1 - a) * np.vstack([np.zeros(len(j)), h_star[:-1]])) / a
+    c_star = target_currents(np.vstack([np.zeros(len(j)), h_star]), a)
     p = np.eye(len(j)) / alpha
     for _ in range(passes):
         h = np.zeros(len(j))
